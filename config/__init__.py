@@ -1,0 +1,1 @@
+"""Ground floor: settings, recipes, messages, sockets, the service loop, errors, log and clock."""

@@ -1,0 +1,1 @@
+"""Predictions to verdicts, and verdicts to the gate."""

@@ -1,0 +1,1 @@
+"""The andon command, the supervisor, the servers, doctor and bench."""

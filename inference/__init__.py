@@ -1,0 +1,1 @@
+"""Frames to predictions, in batches; detectors and their bundles."""

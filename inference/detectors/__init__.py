@@ -1,0 +1,1 @@
+"""Detector plug-ins: one file each, named by `--detector`."""

@@ -1,0 +1,1 @@
+"""Fit, calibrate, export and evaluate: with the detectors, the only place that imports torch."""

@@ -1,0 +1,1 @@
+"""Verdicts to the journal, Redis and PostgreSQL; queries and the console."""
