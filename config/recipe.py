@@ -1,0 +1,65 @@
+"""Recipes: how a product is judged. One TOML file each, validated whole; its `job` is what the PLC calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from config import files
+from config.errors import ConfigurationError
+from config.messages import GateCommand
+
+Finite = Field(allow_inf_nan=False)
+
+
+class ViewRecipe(BaseModel):
+    """How one camera's view is judged.
+
+    PASS up to `review_above`, REVIEW up to `reject_above`, REJECT beyond. Only regions of at least
+    `minimum_defect_area_px` (pixels of the frame) inside `roi` (a grey picture, white is inspected) count.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    bundle: Path
+    bundle_digest: str | None = None
+    review_above: float = Finite
+    reject_above: float = Finite
+    minimum_defect_area_px: int = Field(default=0, ge=0)
+    roi: Path | None = None
+
+    @model_validator(mode="after")
+    def _gray_zone_is_no_hole(self) -> Self:
+        if self.review_above > self.reject_above:
+            raise ValueError(f"review_above {self.review_above} must not exceed reject_above {self.reject_above}")
+        return self
+
+
+class Recipe(BaseModel):
+    """How a product is judged at this station."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    product: str = Field(min_length=1, max_length=64)
+    job: int = Field(ge=1, le=65535)
+    version: int = Field(default=1, ge=1)
+    deadline_ms: int = Field(default=500, ge=5, le=60_000)
+    review_gate: GateCommand = GateCommand.REJECT
+    fail_safe: Literal["reject", "stop"] = "reject"
+    views: dict[str, ViewRecipe] = Field(min_length=1)
+
+
+def read(path: Path) -> Recipe:
+    """Read a recipe file; its bundle and ROI paths become absolute; raise ConfigurationError for any fault."""
+    recipe = files.read(path, Recipe)
+    views = {}
+    for camera, view in recipe.views.items():
+        bundle = path.parent / view.bundle
+        roi = path.parent / view.roi if view.roi else None
+        for field, file in (("bundle", bundle), ("roi", roi)):
+            if file is not None and not file.is_file():
+                raise ConfigurationError(f"{path}: views.{camera}.{field}: no such file: {file}")
+        views[camera] = view.model_copy(
+            update={"bundle": bundle.resolve(), "roi": roi.resolve() if roi else None},
+        )
+    return recipe.model_copy(update={"views": views})

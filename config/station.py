@@ -1,0 +1,130 @@
+"""Stations: one inspection point's cameras, workers, PLC and recipes, in one TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from config import files, recipe
+from config.errors import ConfigurationError
+from config.recipe import Recipe
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
+
+
+class Section(BaseModel):
+    """A table of the station file; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CameraSection(Section):
+    """One camera: `type` names the file in `ingest/cameras`, `options` are that file's."""
+
+    name: str = Field(pattern=_NAME)
+    type: str
+    slots: int = Field(default=32, ge=2, le=4096)  # frames that the ring holds
+    options: dict[str, object] = {}
+
+
+class WorkersSection(Section):
+    """The inference workers of this machine."""
+
+    count: int = Field(default=1, ge=1, le=64)
+    threads: int = Field(default=1, ge=1, le=256)  # of one worker's session
+    buckets: tuple[int, ...] = (1, 2, 4, 8)  # batch sizes that are warmed before READY
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda:\d+)$")
+
+    @model_validator(mode="after")
+    def _buckets_rise(self) -> Self:
+        if not self.buckets or self.buckets[0] < 1 or list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError(f"buckets must be rising batch sizes from 1 on, such as [1, 2, 4, 8], not {self.buckets}")
+        return self
+
+
+class PlcSection(Section):
+    """The PLC: `type` names the file in `decision/plc`, `options` are that file's."""
+
+    type: str
+    options: dict[str, object] = {}
+
+
+class SimulationSection(Section):
+    """The world of a station without hardware: parts on a belt that does not wait for anybody.
+
+    Simulated cameras and the PLC simulator share it, each reading the clock for itself. `products` are names of
+    recipes; with more than one, the line changes over after every `changeover_every_parts`.
+    """
+
+    rate_per_s: float = Field(default=10.0, gt=0, le=1000)
+    products: tuple[str, ...] = Field(min_length=1)
+    changeover_every_parts: int = Field(default=0, ge=0)
+    changeover_pause_s: float = Field(default=1.0, ge=0)
+    gate_travel_s: float = Field(default=2.0, gt=0)  # from the cameras to the gate
+    seed: int = 0
+
+
+class ConsoleSection(Section):
+    """Where the operator's page is served."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=1, le=65535)
+
+
+class StorageSection(Section):
+    """What is kept, and where it ends."""
+
+    journal_limit_mb: int = Field(default=1024, ge=1)
+    free_disk_mb: int = Field(default=200, ge=0)  # below this nothing more is journalled
+    image_side_px: int = Field(default=256, ge=32, le=4096)  # longer side of a reduced image
+    live_images_per_s: float = Field(default=4.0, ge=0, le=100)
+
+
+class Station(Section):
+    """One inspection point."""
+
+    station: str = Field(pattern=_NAME)
+    line: str = Field(default="1", pattern=_NAME)
+    recipes: dict[str, Path] = Field(min_length=1)  # name -> file
+    recipe: str  # the one that counts until the PLC names a job
+    cameras: tuple[CameraSection, ...] = Field(min_length=1)
+    workers: WorkersSection = WorkersSection()
+    plc: PlcSection
+    simulation: SimulationSection | None = None
+    console: ConsoleSection = ConsoleSection()
+    storage: StorageSection = StorageSection()
+    endpoints: dict[str, str] = {}  # bus endpoint -> address, where it is not on this machine
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        cameras = [camera.name for camera in self.cameras]
+        if len(set(cameras)) != len(cameras):
+            raise ValueError(f"cameras: names must differ, not {', '.join(cameras)}")
+        wanted = [self.recipe, *(self.simulation.products if self.simulation else ())]
+        for name in wanted:
+            if name not in self.recipes:
+                raise ValueError(f"recipe {name!r} is not among recipes: {', '.join(self.recipes)}")
+        return self
+
+    def read_recipes(self) -> dict[str, Recipe]:
+        """Read all recipes; raise ConfigurationError for any fault, also for a job number used twice."""
+        found = {name: recipe.read(path) for name, path in self.recipes.items()}
+        jobs: dict[int, str] = {}
+        cameras = {section.name for section in self.cameras}
+        for name, one in found.items():
+            if one.job in jobs:
+                raise ConfigurationError(f"recipes {jobs[one.job]!r} and {name!r} are both job {one.job}")
+            jobs[one.job] = name
+            for camera in one.views:
+                if camera not in {section.name for section in self.cameras}:
+                    raise ConfigurationError(f"{self.recipes[name]}: views.{camera}: the station has no such camera")
+        return found
+
+
+def read(path: Path) -> Station:
+    """Read a station file; recipe paths become absolute; raise ConfigurationError for any fault."""
+    station = files.read(path, Station)
+    recipes = {name: (path.parent / file).resolve() for name, file in station.recipes.items()}
+    return station.model_copy(update={"recipes": recipes})
