@@ -63,7 +63,7 @@ class Home:
             owner = self.runtime.lstat()
         except OSError as error:
             raise ConfigurationError(
-                f"{error.filename}: cannot make the state folder: {error.strerror}; name another with --home or ANDON_HOME"
+                f"{error.filename}: no state folder can be made here: {error.strerror}; name another with --home"
             ) from error
         if owner.st_uid != os.getuid() or owner.st_mode & 0o077 or self.runtime.is_symlink():
             raise ConfigurationError(f"{self.runtime}: belongs to somebody else or is open to others: remove it")

@@ -117,9 +117,8 @@ class Station(Section):
             if one.job in jobs:
                 raise ConfigurationError(f"recipes {jobs[one.job]!r} and {name!r} are both job {one.job}")
             jobs[one.job] = name
-            for camera in one.views:
-                if camera not in {section.name for section in self.cameras}:
-                    raise ConfigurationError(f"{self.recipes[name]}: views.{camera}: the station has no such camera")
+            for camera in sorted(set(one.views) - cameras):
+                raise ConfigurationError(f"{self.recipes[name]}: views.{camera}: the station has no such camera")
         return found
 
 
