@@ -1,0 +1,125 @@
+"""Servers of somebody else's, named by ANDON_DATABASE_URL and ANDON_REDIS_URL: tried once, with clear errors."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import redis
+import sqlalchemy
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
+
+from config.errors import ConfigurationError
+
+DATABASE_VARIABLE = "ANDON_DATABASE_URL"
+REDIS_VARIABLE = "ANDON_REDIS_URL"
+
+# The oldest that its makers still mend (PostgreSQL), or that Debian 12 brings (Redis).
+_POSTGRES_OLDEST = 15
+_REDIS_OLDEST = (7, 0)
+_TIMEOUT_S = 5
+
+_DATABASE_EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+_REDIS_EXAMPLE = "redis://:PASSWORD@HOST:6379/0 (or rediss://, unix:///PATH)"
+_ESCAPES = "with '@', ':', '/', '?', '#' and '%' in a password written as %40, %3A, %2F, %3F, %23 and %25"
+
+
+def external_database(text: str) -> str:
+    """Return the URL `text` as SQLAlchemy wants it, after the PostgreSQL that it names answered a query.
+
+    Raise ConfigurationError, which never shows the password, where the URL is malformed, nobody answers, the server
+    refuses us or is too old.
+    """
+    url = _parse_database(text)
+    where = f"{url.username or ''}@{url.query.get('host', url.host)}:{url.port or 5432}/{url.database}"
+    try:
+        engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": _TIMEOUT_S})
+        with engine.connect() as connection:
+            version = int(str(connection.execute(sqlalchemy.text("SHOW server_version_num")).scalar_one())) // 10_000
+    except sqlalchemy.exc.DBAPIError as error:
+        what = "refuses us" if _answers(url) else "does not answer"
+        raise _wrong(DATABASE_VARIABLE, f"the PostgreSQL at {where} {what}: {error.orig}", url.password) from None
+    if version < _POSTGRES_OLDEST:
+        raise _wrong(
+            DATABASE_VARIABLE, f"{where} is PostgreSQL {version}: {_POSTGRES_OLDEST} or later is needed", url.password
+        )
+    return url.render_as_string(hide_password=False)
+
+
+def external_redis(text: str) -> str:
+    """Return the URL `text` after the Redis or Valkey that it names answered.
+
+    Raise ConfigurationError, which never shows the password, where the URL is malformed, nobody answers, the server
+    refuses us or is too old.
+    """
+    password = _check_redis_url(text)
+    where = text.rpartition("@")[2].partition("?")[0]
+    try:
+        client = redis.Redis.from_url(
+            text, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+        )
+    except (ValueError, TypeError):
+        raise _malformed(REDIS_VARIABLE, _REDIS_EXAMPLE) from None
+    try:
+        with client:
+            about = client.info("server")
+    except TypeError:  # an option after '?' that no connection has
+        raise _malformed(REDIS_VARIABLE, _REDIS_EXAMPLE) from None
+    except (redis.AuthenticationError, redis.ResponseError) as error:
+        raise _wrong(REDIS_VARIABLE, f"the Redis at {where} refuses us: {error}", password) from None
+    except redis.RedisError as error:
+        raise _wrong(REDIS_VARIABLE, f"the Redis at {where} does not answer: {error}", password) from None
+    # Every Valkey will do: it began as Redis 7.2, and says so here.
+    version = str(about["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < _REDIS_OLDEST:
+        needed = ".".join(str(part) for part in _REDIS_OLDEST)
+        raise _wrong(REDIS_VARIABLE, f"{where} is Redis {version}: {needed} or later, or Valkey, is needed", password)
+    return text
+
+
+def _parse_database(text: str) -> URL:
+    try:
+        url = make_url(text)
+        has_port = url.port is None or 0 < url.port < 2**16
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise _malformed(DATABASE_VARIABLE, _DATABASE_EXAMPLE) from None
+    if url.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
+        raise _malformed(DATABASE_VARIABLE, _DATABASE_EXAMPLE)
+    if not has_port or not url.database or not (url.host or url.query.get("host")) or "@" in (url.host or ""):
+        raise _malformed(DATABASE_VARIABLE, _DATABASE_EXAMPLE)
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _check_redis_url(text: str) -> str | None:
+    """Return the password in the URL."""
+    try:
+        parts = urlsplit(text)
+        password, has_port = parts.password, parts.port is None or parts.port > 0
+    except ValueError:
+        raise _malformed(REDIS_VARIABLE, _REDIS_EXAMPLE) from None
+    at_home = parts.scheme == "unix" and parts.path.startswith("/")
+    elsewhere = parts.scheme in {"redis", "rediss"} and parts.hostname and re.fullmatch(r"(/\d*)?", parts.path)
+    if not (at_home or elsewhere) or not has_port or parts.netloc.count("@") > 1 or parts.fragment:
+        raise _malformed(REDIS_VARIABLE, _REDIS_EXAMPLE)
+    return password
+
+
+def _answers(url: URL) -> bool:
+    arguments = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
+    conninfo = make_conninfo(**{**arguments, "connect_timeout": _TIMEOUT_S})
+    return pq.PGconn.ping(conninfo.encode()) in {pq.Ping.OK, pq.Ping.REJECT}
+
+
+def _malformed(variable: str, example: str) -> ConfigurationError:
+    # The text itself is not shown: who can say which part of a malformed URL is the password?
+    return ConfigurationError(f"{variable}: malformed; right is {example}, {_ESCAPES}")
+
+
+def _wrong(variable: str, message: str, password: str | None) -> ConfigurationError:
+    line = " ".join(message.split())
+    return ConfigurationError(f"{variable}: {line.replace(password, '***') if password else line}")
