@@ -91,6 +91,7 @@ class RingReader:
 
     def __init__(self, path: Path) -> None:
         """Map the ring; raise StoreError if it is gone or no ring."""
+        self.name = path.name
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)

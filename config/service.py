@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import zmq
 
@@ -157,7 +157,7 @@ def _drain(reader: sockets.socket) -> None:
             pass
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """End the process with `code` without waiting for threads that a device SDK left behind."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,0 +1,27 @@
+"""Run an inference worker: `python -m inference --home DIR --worker N`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from config.home import Home
+from config.service import leave, serve
+
+
+def main() -> int:
+    """Parse the arguments and serve."""
+    parser = argparse.ArgumentParser(prog="python -m inference", description="Turn frames into predictions.")
+    parser.add_argument("--home", type=Path, required=True, help="the station's state folder")
+    parser.add_argument("--worker", type=int, default=0, help="the worker's number on this machine")
+    parser.add_argument("--trust", type=Path, action="append", default=[], help="a public key to trust besides")
+    arguments = parser.parse_args()
+
+    def make() -> Worker:
+        return Worker(Home(arguments.home), arguments.worker, TrustStore.load(arguments.trust))
+
+    return serve(make, f"worker-{arguments.worker}")
+
+
+if __name__ == "__main__":
+    leave(main())

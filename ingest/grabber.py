@@ -1,0 +1,413 @@
+"""The grabber: one camera's triggers and frames, its ring, and the workers that have credit with it.
+
+    camera thread --exposure--> loop --Trigger--> decision --Verdict--> loop --Evidence--> storage
+                                  └--Frame--> worker (--Prediction--> decision) --Answered--> loop
+
+A frame is the grabber's from the exposure to the verdict: it re-sends it when a worker dies, it re-announces its
+triggers when the decision stage was restarted, and it frees the slot when the verdict is in and the JPEGs are made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import zmq
+
+from config import bus, plugins
+from config.courier import Courier
+from config.errors import AndonError, ConfigurationError
+from config.log import Condition
+from config.mailbox import Mailbox
+from config.messages import (
+    Answered,
+    AnyMessage,
+    Credit,
+    Enlist,
+    Frame,
+    Job,
+    Judgement,
+    Loss,
+    Reason,
+    Recorded,
+    Slot,
+    Trigger,
+    Verdict,
+    encode,
+)
+from config.ring import RingWriter
+from config.service import Service
+from ingest.camera import Camera, Exposure, TriggerLine
+from ingest.crew import Crew
+from ingest.evidence import EvidenceMaker, Finished, Judged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from config.home import Home
+
+_ENLIST_NS = 200_000_000
+_PROBE_NS = 50_000_000
+_WITHOUT_JOB_NS = 2_000_000_000  # then the station file's recipe counts
+_GRACE_NS = 500_000_000  # after the deadline, before a trigger without verdict is sent again
+_EVIDENCE_SHARE = 0.5  # of the ring's slots may wait for the JPEG encoder
+_EVIDENCE_KEPT = 500  # JPEGs that wait for storage
+_REPEATED = 64  # triggers announced again after a restart; decision knows those that it has judged
+
+
+@dataclass
+class _Held:
+    """A triggered part whose verdict is not in yet."""
+
+    trigger: Trigger
+    frame: Frame | None
+    pixels: npt.NDArray[np.uint8] | None  # only of a frame too large for a slot
+    loss: Loss | None
+    announced_ns: int
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """An exposure whose pixels lie in a slot, if it has any."""
+
+    exposure: Exposure
+    slot: Slot | None
+    reason: Reason | None
+
+
+class Grabber(Service):
+    """The service of one camera."""
+
+    def __init__(self, home: Home, camera: str) -> None:
+        super().__init__(f"camera-{camera}", home)
+        self._station = home.read_station()
+        section = next((one for one in self._station.cameras if one.name == camera), None)
+        if section is None:
+            known = ", ".join(one.name for one in self._station.cameras)
+            raise ConfigurationError(f"the station has no camera {camera!r}: there are {known}")
+        self._section = section
+        self._recipes = self._station.read_recipes()
+        self._run_id = home.read_run().run_id
+        self._crew = Crew()
+        self._held: dict[str, _Held] = {}  # by part id
+        self._free: list[int] = list(range(section.slots))
+        self._encoding = 0
+        self._job: Job | None = None
+        self._live_ns = 0
+        self._thread: threading.Thread | None = None
+        self._due_ns = {"enlist": 0, "probe": 0}
+        self._overrun = Condition("overrun", self.counters)
+        self._no_worker = Condition("no_worker", self.counters)
+        self._evidence_shed = Condition("evidence_shed", self.counters)
+        self._evidence_lost = Condition("evidence_lost", self.counters)
+
+    def open(self) -> None:
+        """Take the camera, make the ring, find the other stages."""
+        plug_in = plugins.load("ingest.cameras", self._section.type)
+        options = plugins.options(plug_in, self._section.options, f"camera {self._section.name}: options")
+        self._line = TriggerLine(self.home)
+        self._camera: Camera = plug_in.Camera(options, self._section.name, self._line)
+        slot_bytes = self._camera.open()
+        for leftover in self.home.runtime.glob(f"{self._section.name}.*.ring"):
+            leftover.unlink(missing_ok=True)
+        path = self.home.runtime / f"{self._section.name}.{time.monotonic_ns():x}.ring"
+        self._ring = RingWriter(path, self._section.slots, slot_bytes)
+        self._cursor = Cursor(self.home.runtime / f"{self._section.name}.{self._run_id}.cursor")
+        self._taken: Mailbox[_Taken | BaseException | None] = Mailbox()
+        self._slots_lock = threading.Lock()
+        self._evidence = EvidenceMaker(self._station.storage.image_side_px)
+        self._evidence.start()
+
+        self._frames = self.bus.bind(zmq.ROUTER, self.home.endpoint(f"camera.{self._section.name}"))
+        self._decision = self.bus.connect(zmq.DEALER, self.home.endpoint("triggers"), self._section.name)
+        records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), f"camera-{self._section.name}")
+        self._courier = Courier(records)
+        self.watch(self._frames, bus.Receiver(self._frames, self._from_worker, self.counters))
+        self.watch(self._decision, bus.Receiver(self._decision, self._from_decision, self.counters))
+        self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
+        self.watch(self._taken.fileno(), self._expose)
+        self.watch(self._evidence.mailbox.fileno(), self._keep)
+        self._opened_ns = time.monotonic_ns()
+
+    def tick(self, now_ns: int) -> None:
+        """Look for dead workers, keep in touch with decision, send again what got no answer."""
+        if self._thread is None and (self._job or now_ns - self._opened_ns > _WITHOUT_JOB_NS):
+            self._thread = threading.Thread(target=self._shoot, name="camera", daemon=True)
+            self._thread.start()
+        if now_ns >= self._due_ns["probe"]:
+            self._due_ns["probe"] = now_ns + _PROBE_NS
+            self._probe(now_ns)
+            self._announce_again(now_ns)
+            self._courier.tick(now_ns)
+        if now_ns >= self._due_ns["enlist"]:
+            self._due_ns["enlist"] = now_ns + _ENLIST_NS
+            bus.send(self._decision, Enlist(camera=self._section.name, workers=len(self._crew.workers)))
+            if not self._crew.workers:
+                self._no_worker.occur()
+        self._dispatch()
+
+    def next_ns(self) -> int | None:
+        """Wake for the next probe while frames are out, so that a dead worker is noticed at once."""
+        return self._due_ns["probe"] if any(worker.frames for worker in self._crew.workers.values()) else None
+
+    def close(self) -> None:
+        """Release the camera and the ring."""
+        if hasattr(self, "_line"):
+            self._line.close()
+            self._camera.close()
+        if hasattr(self, "_evidence"):
+            self._evidence.close()
+        if hasattr(self, "_ring"):
+            self._ring.close()
+
+    def _shoot(self) -> None:
+        """Run in the camera's thread: take exposures, copy their pixels into slots, hand them to the loop."""
+        first = max(0, self._cursor.read() - _REPEATED)
+        try:
+            for exposure in self._camera.exposures(first):
+                self._taken.put(self._take(exposure))
+        except AndonError as error:
+            self._taken.put(error)
+        except Exception as error:  # noqa: BLE001 - the edge of a thread that runs an SDK: the loop raises it again
+            self._taken.put(error)
+        else:
+            self._taken.put(None)
+
+    def _take(self, exposure: Exposure) -> _Taken:
+        if exposure.pixels is None:
+            return _Taken(exposure, None, exposure.reason or Reason.UNREADABLE_FRAME)
+        if exposure.pixels.nbytes > self._ring.slot_bytes:
+            return _Taken(exposure, None, None)
+        with self._slots_lock:
+            index = self._free.pop() if self._free else None
+        if index is None:
+            return _Taken(exposure, None, Reason.OVERRUN)
+        return _Taken(exposure, self._ring.write(index, exposure.pixels), None)
+
+    def _expose(self) -> None:
+        for taken in self._taken.drain():
+            if isinstance(taken, BaseException):
+                raise taken
+            if taken is None:
+                self.detail = "no more parts"
+            else:
+                self._announce(taken)
+
+    def _announce(self, taken: _Taken) -> None:
+        exposure, camera = taken.exposure, self._section.name
+        recipe = self._job.recipe if self._job else self._station.recipe
+        self._cursor.write(exposure.sequence + 1)
+        views = tuple(self._recipes[recipe].views)
+        if camera not in views:
+            self._free_slot(taken.slot.index if taken.slot else None)
+            return
+        self.counters["triggers"] += 1
+        now_ns = time.monotonic_ns()
+        trigger = Trigger(
+            part_id=f"{self._station.station}-{self._run_id}-{exposure.sequence:08d}",
+            sequence=exposure.sequence,
+            station=self._station.station,
+            camera=camera,
+            views=views,
+            recipe=recipe,
+            trigger_ns=exposure.time_ns,
+            trigger_time_ns=time.time_ns() - (now_ns - exposure.time_ns),
+            deadline_ns=exposure.time_ns + self._recipes[recipe].deadline_ms * 1_000_000,
+            truth=exposure.truth,
+        )
+        frame, loss = None, None
+        if taken.reason is None and exposure.pixels is not None:
+            height, width, colours = exposure.pixels.shape
+            frame = Frame(
+                frame_id=f"{trigger.part_id}/{camera}",
+                part_id=trigger.part_id,
+                camera=camera,
+                recipe=recipe,
+                shape=(height, width, colours),
+                trigger_ns=trigger.trigger_ns,
+                deadline_ns=trigger.deadline_ns,
+                slot=taken.slot,
+            )
+            self._overrun.end()
+            self.counters["frames"] += 1
+        else:
+            loss = Loss(part_id=trigger.part_id, camera=camera, reason=taken.reason or Reason.UNREADABLE_FRAME)
+            if loss.reason is Reason.OVERRUN:
+                self._overrun.occur(part_id=trigger.part_id)
+            else:
+                self.counters[f"lost_{loss.reason.lower()}"] += 1
+        pixels = exposure.pixels if frame and frame.slot is None else None
+        self._held[trigger.part_id] = _Held(trigger, frame, pixels, loss, now_ns)
+        self._tell_decision(self._held[trigger.part_id])
+        if frame:
+            self._crew.wait(trigger.part_id)
+            self._dispatch()
+
+    def _tell_decision(self, held: _Held) -> None:
+        bus.send(self._decision, held.trigger)
+        if held.loss:
+            bus.send(self._decision, held.loss)
+
+    def _announce_again(self, now_ns: int) -> None:
+        """Send triggers again that should have had a verdict by now: it or they got lost on the way."""
+        for part_id, held in list(self._held.items()):
+            if now_ns < held.trigger.deadline_ns + _GRACE_NS:
+                break
+            if held.frame:
+                # Nobody can judge it in time any more: make room, keep asking for the verdict.
+                self._crew.drop(part_id)
+                self._free_slot(held.frame.slot.index if held.frame.slot else None)
+                held.frame, held.pixels = None, None
+                held.loss = Loss(part_id=part_id, camera=self._section.name, reason=Reason.LATE)
+            if now_ns - held.announced_ns > _GRACE_NS:
+                held.announced_ns = now_ns
+                self.counters["triggers_repeated"] += 1
+                self._tell_decision(held)
+
+    def _dispatch(self) -> None:
+        while (chosen := self._crew.assign()) is not None:
+            peer, part_id = chosen
+            held = self._held.get(part_id)
+            if held is None or held.frame is None:
+                self._crew.answered(peer, part_id)
+                continue
+            frame, payload = held.frame, []
+            if held.pixels is not None:
+                payload = [held.pixels.tobytes()]
+            elif frame.slot and not self._crew.workers[peer].shares_memory:
+                payload = [self._ring.view(frame.slot, frame.shape).tobytes()]
+                frame = frame.model_copy(update={"slot": None})
+            if bus.send(self._frames, frame, payload, to=peer):
+                self.counters["frames_sent"] += 1
+            else:
+                self._lose(peer, time.monotonic_ns())
+
+    def _probe(self, now_ns: int) -> None:
+        for peer in list(self._crew.workers):
+            if not bus.reachable(self._frames, peer):
+                self._lose(peer, now_ns)
+
+    def _lose(self, peer: bytes, now_ns: int) -> None:
+        lost = self._crew.lose(peer)
+        self.counters["workers_lost"] += 1
+        again = sorted((part for part in lost if self._in_time(part, now_ns)), reverse=True)
+        for part_id in again:
+            self._crew.wait(part_id, first=True)
+        self.counters["frames_resent"] += len(again)
+
+    def _in_time(self, part_id: str, now_ns: int) -> bool:
+        held = self._held.get(part_id)
+        return held is not None and held.frame is not None and now_ns < held.frame.deadline_ns
+
+    def _from_worker(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
+        if isinstance(message, Credit):
+            self._no_worker.end()
+            self._crew.credit(peer, message.capacity, shares_memory=message.shares_memory)
+        elif isinstance(message, Answered):
+            for frame_id in message.frame_ids:
+                self._crew.answered(peer, frame_id.removesuffix(f"/{self._section.name}"))
+        self._dispatch()
+
+    def _from_decision(self, message: AnyMessage, _payload: list[bytes], _peer: bytes) -> None:
+        if isinstance(message, Job):
+            restarted = self._job is not None and self._job.epoch != message.epoch
+            self._job = message
+            if restarted:
+                self._begin_again()
+        elif isinstance(message, Verdict):
+            self._settle(message)
+
+    def _begin_again(self) -> None:
+        """Tell a restarted decision stage of every part it has not judged; have the frames predicted again."""
+        now_ns = time.monotonic_ns()
+        for part_id, held in self._held.items():
+            self.counters["triggers_repeated"] += 1
+            held.announced_ns = now_ns
+            self._tell_decision(held)
+            if self._in_time(part_id, now_ns):
+                self._crew.drop(part_id)
+                self._crew.wait(part_id)
+
+    def _settle(self, verdict: Verdict) -> None:
+        held = self._held.pop(verdict.part_id, None)
+        if held is None or held.frame is None:
+            return
+        self._crew.drop(verdict.part_id)
+        self.counters["settled"] += 1
+        index = held.frame.slot.index if held.frame.slot else None
+        live = self._is_live()
+        if verdict.verdict is Judgement.PASS and not live:
+            self._free_slot(index)
+            return
+        if self._encoding >= _EVIDENCE_SHARE * self._section.slots:
+            if verdict.verdict is not Judgement.PASS:
+                self._evidence_shed.occur(part_id=verdict.part_id)
+            self._free_slot(index)
+            return
+        pixels = held.pixels if held.frame.slot is None else self._ring.view(held.frame.slot, held.frame.shape)
+        if pixels is not None:
+            self._encoding += 1
+            self._evidence.put(Judged(index, pixels, verdict, self._section.name, live))
+
+    def _is_live(self) -> bool:
+        rate_per_s = self._station.storage.live_images_per_s
+        now_ns = time.monotonic_ns()
+        if not rate_per_s or now_ns < self._live_ns:
+            return False
+        self._live_ns = now_ns + round(1e9 / rate_per_s)
+        return True
+
+    def _keep(self) -> None:
+        for finished in self._evidence.mailbox.drain():
+            self._send_evidence(finished)
+        if not self._encoding:
+            self._evidence_shed.end()
+
+    def _send_evidence(self, finished: Finished) -> None:
+        self._encoding -= 1
+        self._free_slot(finished.index)
+        now_ns = time.monotonic_ns()
+        for header, jpeg in finished.pictures:
+            if len(self._courier) >= _EVIDENCE_KEPT:
+                self._evidence_lost.occur(record_id=self._courier.drop_oldest())
+            self._courier.send(header.record_id, encode(header, [jpeg]), now_ns)
+            self.counters["evidence"] += 1
+
+    def _from_storage(self, message: AnyMessage, _payload: list[bytes], _peer: bytes) -> None:
+        if isinstance(message, Recorded):
+            self._courier.recorded(message)
+            if len(self._courier) < _EVIDENCE_KEPT // 2:
+                self._evidence_lost.end()
+
+    def _free_slot(self, index: int | None) -> None:
+        if index is not None:
+            with self._slots_lock:
+                self._free.append(index)
+
+
+class Cursor:
+    """The number of the next trigger, kept in memory that outlives the process."""
+
+    _FORMAT = struct.Struct("<Q")
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def read(self) -> int:
+        """Return the number; 0 for a new run."""
+        with contextlib.suppress(struct.error):
+            return int(self._FORMAT.unpack(os.pread(self._descriptor, self._FORMAT.size, 0))[0])
+        return 0
+
+    def write(self, number: int) -> None:
+        """Keep the number if it is the highest yet."""
+        if number > self.read():
+            os.pwrite(self._descriptor, self._FORMAT.pack(number), 0)
