@@ -5,7 +5,7 @@ postgres.py   the embedded PostgreSQL          valkey.py     the embedded Valkey
 wheel.py      the servers' programs, as pip installed them
 account.py    whom a server runs as, and what that account may enter
 folder.py     a server's data folder, its settings and its socket
-leftovers.py  processes of an earlier run that still hold a data folder
+leftovers.py  processes that still hold a data folder although their server is gone
 external.py   servers that ANDON_DATABASE_URL and ANDON_REDIS_URL name
 """
 

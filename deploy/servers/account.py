@@ -50,8 +50,10 @@ def choose(data: Path) -> Account | None:
     return Account(_NOBODY, _NOBODY)
 
 
-def run(command: Sequence[str | Path], account: Account | None, *, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command to its end as `account`, with `text` as its input and none of our environment.
+def run(
+    command: Sequence[str | Path], account: Account | None, *, where: Path = Path("/"), text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end as `account`, in the folder `where`, with `text` as its input, in environment().
 
     Raise OSError where it cannot be started, TimeoutExpired where it does not end.
     """
@@ -61,7 +63,7 @@ def run(command: Sequence[str | Path], account: Account | None, *, text: str = "
         capture_output=True,
         text=True,
         check=False,
-        cwd="/",
+        cwd=where,
         env=environment(),
         user=account.uid if account else None,
         group=account.gid if account else None,

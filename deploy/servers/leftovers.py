@@ -1,4 +1,4 @@
-"""Processes of an earlier run that still hold a data folder, found through /proc and ended."""
+"""Processes that still hold a data folder although their server is gone, found through /proc and ended."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def end(program: str, data: Path, ask: signal.Signals) -> int:
         if not pids:
             return 0
         log = logger().bind(program=program, pids=pids)
-        log.warning("ending processes of a server that an earlier run left")
+        log.warning("ending leftover processes of a server")
         remaining = {found[pid] for pid in pids}
         for sent, within_s in ((ask, _ORDERLY_S), (signal.SIGKILL, _KILLED_S)):
             _send(remaining, sent)
             remaining = _await(remaining, within_s)
         if remaining:
             raise StoreError(
-                f"{data}: processes {pids} of an earlier {program} do not end although killed: is a disk not answering?"
+                f"{data}: processes {pids} left by {program} do not end although killed: is a disk not answering?"
             )
-        log.info("ended processes of a server that an earlier run left")
+        log.info("ended leftover processes of a server")
     return len(pids)
 
 

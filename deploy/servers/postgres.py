@@ -106,9 +106,9 @@ class Postgres:
         return (account.uid, account.gid) if account else None
 
     def ready(self) -> bool:
-        """Ask as pg_isready does, once postmaster.pid says so: each earlier question would be a FATAL line in its log."""
+        """Ask as pg_isready does, once postmaster.pid says so: an earlier question is a FATAL line in its log."""
         try:
-            status = (self._data / "postmaster.pid").read_text(encoding="ascii").splitlines()[-1].strip()
+            status = (self._data / "postmaster.pid").read_text(errors="replace").splitlines()[-1].strip()
         except (OSError, IndexError):
             return False
         return status == "ready" and pq.PGconn.ping(self._conninfo) == pq.Ping.OK
@@ -123,7 +123,8 @@ class Postgres:
     def _create(self, account: Account | None) -> None:
         """Make the database beside its place and rename it: an interrupted one is never taken for a whole one."""
         fresh = self._data.with_name(f"{self._data.name}.new")
-        leftovers.end("postgres", fresh, signal.SIGQUIT)
+        for program in ("initdb", "postgres"):  # in this order: the one starts the other
+            leftovers.end(program, fresh, signal.SIGKILL)
         if fresh.exists():
             shutil.rmtree(fresh)
         if self._data.exists():
@@ -135,6 +136,7 @@ class Postgres:
         folder.make_private(fresh, account)
         self._run(
             account,
+            fresh,
             "initdb",
             "--pgdata",
             str(fresh),
@@ -149,7 +151,9 @@ class Postgres:
             "--no-instructions",
         )
         create = f"CREATE ROLE {_DATABASE} LOGIN;\nCREATE DATABASE {_DATABASE} OWNER {_DATABASE};\n"
-        self._run(account, "postgres", "--single", "-D", str(fresh), "-c", "exit_on_error=on", "postgres", text=create)
+        self._run(
+            account, fresh, "postgres", "--single", "-D", str(fresh), "-c", "exit_on_error=on", "postgres", text=create
+        )
         fresh.rename(self._data)
         descriptor = os.open(self._data.parent, os.O_RDONLY)
         try:
@@ -157,8 +161,8 @@ class Postgres:
         finally:
             os.close(descriptor)
 
-    def _run(self, account: Account | None, program: str, *arguments: str, text: str = "") -> str:
-        done = accounts.run([self._program(program), *arguments], account, text=text)
+    def _run(self, account: Account | None, where: Path, program: str, *arguments: str, text: str = "") -> str:
+        done = accounts.run([self._program(program), *arguments], account, where=where, text=text)
         if done.returncode != 0:
             said = " / ".join(line.strip() for line in done.stderr.splitlines()[-5:])
             raise StoreError(f"{self._data}: {program} failed with exit code {done.returncode}: {said}")
@@ -166,7 +170,7 @@ class Postgres:
 
     def _check_version(self) -> None:
         stored = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
-        said = self._run(None, "postgres", "--version")
+        said = self._run(None, self._home, "postgres", "--version")
         ours = re.search(r"\d+", said)
         if ours is None or ours[0] != stored:
             raise ConfigurationError(
