@@ -1,0 +1,327 @@
+"""The decision stage: triggers and predictions in, one verdict for each part out, to the gate first of all.
+
+    grabber --Trigger, Loss--> docket --OpenPart--> rules --Verdict--> outbox, gate, grabbers, storage
+    worker  --Prediction-----┘                                └--GateReport--> outbox, storage
+
+A verdict is in the outbox before the gate is told. A restarted stage finds there which parts have been judged: it
+answers their repeated triggers with the verdict of then, tells the gate again and storage what it has not confirmed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import zmq
+
+from config import bus, plugins
+from config.courier import Courier
+from config.log import Condition, logger
+from config.messages import (
+    AnyMessage,
+    Enlist,
+    GateOutcome,
+    GateReport,
+    Job,
+    Loss,
+    Prediction,
+    Reason,
+    Recorded,
+    Trigger,
+    Verdict,
+    decode,
+    encode,
+)
+from config.service import Service
+from decision import rules
+from decision.deadlines import Docket, Scored
+from decision.gate import StationState
+from decision.link import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, Link
+from decision.outbox import Outbox, OutboxFullError
+from decision.registers import Result
+
+if TYPE_CHECKING:
+    from config.home import Home
+    from config.recipe import Recipe
+
+_JUDGED_KEPT = 20_000  # verdicts remembered for repeated triggers
+_ENLISTED_NS = 1_000_000_000
+_EVERY_NS = 100_000_000
+_OUTBOX_ALMOST_FULL = 0.9
+_REPORT_NS = 3_000_000_000  # after the part should have reached the gate
+_UNKNOWN_TRAVEL_NS = 5_000_000_000
+
+
+@dataclass
+class _AtGate:
+    """A part whose gate report is still to come."""
+
+    verdict: Verdict
+    expires_ns: int
+    written_ns: int | None = None
+
+
+class Decision(Service):
+    """The service that judges the parts of one station."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__("decision", home)
+        self._station = home.read_station()
+        self._recipes = self._station.read_recipes()
+        self._rois = {
+            name: {camera: rules.read_roi(view.roi) for camera, view in recipe.views.items() if view.roi}
+            for name, recipe in self._recipes.items()
+        }
+        simulation = self._station.simulation
+        self._travel_ns = round(simulation.gate_travel_s * 1e9) if simulation else _UNKNOWN_TRAVEL_NS
+        self._docket = Docket()
+        self._judged: OrderedDict[str, Verdict] = OrderedDict()
+        self._at_gate: dict[str, _AtGate] = {}
+        self._by_sequence: dict[int, str] = {}
+        self._cameras: dict[str, tuple[int, int]] = {}  # name -> workers, when heard of
+        self._recipe: str | None = self._station.recipe
+        self._epoch = time.time_ns()
+        self._every_ns = 0
+        self._been_ready = False
+        self._full = Condition("outbox_full", self.counters)
+        self._unable = Condition("cannot_judge", self.counters)
+        self._unknown_job = Condition("unknown_job", self.counters)
+
+    def open(self) -> None:
+        """Find the outbox, the PLC and the other stages."""
+        self._outbox = Outbox(self.home.runtime / "outbox")
+        run_id = self.home.read_run().run_id
+        section = self._station.plc
+        plug_in = plugins.load("decision.plc", section.type)
+        options = plugins.options(plug_in, section.options, "plc: options")
+        self._link = Link(plug_in.Driver(options), run_id, self.counters)
+
+        records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), "decision")
+        self._courier = Courier(records)
+        self._triggers = self.bus.bind(zmq.ROUTER, self.home.endpoint("triggers"))
+        predictions = self.bus.bind(zmq.PULL, self.home.endpoint("predictions"))
+        self.watch(predictions, bus.Receiver(predictions, self._from_worker, self.counters))
+        self.watch(self._triggers, bus.Receiver(self._triggers, self._from_camera, self.counters))
+        self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
+        self.watch(self._link.fileno(), self._from_gate)
+        self._recover(f"{self._station.station}-{run_id}-")
+        self._link.start()
+        self._announce_job()
+
+    def tick(self, now_ns: int) -> None:
+        """Judge what is due; ten times a second look after everything else."""
+        self._judge_due(now_ns)
+        if now_ns < self._every_ns:
+            return
+        self._every_ns = now_ns + _EVERY_NS
+        self._courier.tick(now_ns)
+        self._look_at_station(now_ns)
+        for waiting in list(self._at_gate.values()):
+            if now_ns < waiting.expires_ns + _REPORT_NS:
+                break
+            self._report_gate(waiting, None)
+
+    def next_ns(self) -> int | None:
+        """Wake for the next deadline."""
+        return self._docket.next_ns()
+
+    def close(self) -> None:
+        """Bring the gate to rest first."""
+        if hasattr(self, "_link"):
+            self._link.close()
+
+    def _recover(self, run: str) -> None:
+        """Take up what a former process of this run left in the outbox."""
+        now_ns, left = time.monotonic_ns(), 0
+        for record_id, parts, waiting in self._outbox.recover():
+            message, _ = decode(parts)
+            if waiting:
+                left += 1
+                self._courier.send(record_id, parts, now_ns)
+            if isinstance(message, Verdict) and message.part_id.startswith(run):
+                self._remember(message)
+                self._expect_report(message)
+            elif isinstance(message, GateReport):
+                self._forget_report(message.part_id)
+        for waiting_part in self._at_gate.values():
+            self._order(waiting_part)
+        if left or self._judged:
+            logger().info("recovered", unconfirmed=left, judged=len(self._judged), at_gate=len(self._at_gate))
+
+    def _from_camera(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
+        if isinstance(message, Trigger):
+            known = self._judged.get(message.part_id)
+            if known is not None:
+                self.counters["triggers_repeated"] += 1
+                bus.send(self._triggers, known, to=peer)
+                return
+            if self._recipe is None:
+                message = message.model_copy(update={"recipe": ""})
+            self.counters["triggers"] += 1
+            self._docket.trigger(message)
+        elif isinstance(message, Loss):
+            self._answer(message.part_id, message.camera, message)
+        elif isinstance(message, Enlist):
+            news = message.camera not in self._cameras
+            self._cameras[message.camera] = (message.workers, time.monotonic_ns())
+            if news or message.workers == 0:
+                self._look_at_station(time.monotonic_ns())
+            bus.send(self._triggers, self._job(), to=peer)
+        self._judge_due(time.monotonic_ns())
+
+    def _from_worker(self, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
+        if isinstance(message, Loss):
+            self._answer(message.part_id, message.camera, message)
+        elif isinstance(message, Prediction):
+            self.counters["predictions"] += 1
+            rows, columns = message.map_shape
+            if len(payload) == 1 and len(payload[0]) == 4 * rows * columns and rows * columns > 0:
+                anomaly_map = np.frombuffer(payload[0], np.float32).reshape(rows, columns)
+                self._answer(message.part_id, message.camera, Scored(message, anomaly_map))
+            else:
+                self.counters["malformed_message"] += 1
+                loss = Loss(part_id=message.part_id, camera=message.camera, reason=Reason.NOT_FINITE)
+                self._answer(message.part_id, message.camera, loss)
+        self._judge_due(time.monotonic_ns())
+
+    def _answer(self, part_id: str, camera: str, answer: Scored | Loss) -> None:
+        if part_id in self._judged:
+            self.counters["answers_too_late"] += 1
+            return
+        self._docket.answer(part_id, camera, answer)
+
+    def _judge_due(self, now_ns: int) -> None:
+        if self._outbox.fill > _OUTBOX_ALMOST_FULL:
+            # What cannot be kept must not be judged: the parts stay open, the gate at rest ejects them.
+            self._full.occur(fill=round(self._outbox.fill, 2))
+            return
+        self._full.end()
+        for part in self._docket.due(now_ns):
+            recipe = self._recipes.get(part.trigger.recipe)
+            rois = self._rois.get(part.trigger.recipe, {})
+            verdict, maps = rules.judge(part, recipe, rois, self._station.line, time.monotonic_ns())
+            self._issue(verdict, maps)
+
+    def _issue(self, verdict: Verdict, maps: list[bytes]) -> None:
+        parts = encode(verdict, maps)
+        self._outbox.append(verdict.record_id, parts)
+        self._expect_report(verdict)
+        self._order(self._at_gate[verdict.part_id])
+        self._remember(verdict)
+        for camera in self._cameras:
+            bus.send(self._triggers, verdict, to=camera.encode())
+        self._courier.send(verdict.record_id, parts, verdict.judged_ns)
+        self.counters[verdict.verdict.lower()] += 1
+
+    def _remember(self, verdict: Verdict) -> None:
+        self._judged[verdict.part_id] = verdict
+        self._docket.forget(verdict.part_id)
+        if len(self._judged) > _JUDGED_KEPT:
+            self._judged.popitem(last=False)
+
+    def _order(self, waiting: _AtGate) -> None:
+        verdict = waiting.verdict
+        result = Result(sequence=verdict.sequence, command=verdict.gate, verdict=verdict.verdict)
+        self._link.order(result, verdict.part_id, waiting.expires_ns)
+
+    def _expect_report(self, verdict: Verdict) -> None:
+        self._at_gate[verdict.part_id] = _AtGate(verdict, verdict.trigger_ns + self._travel_ns)
+        self._by_sequence[verdict.sequence] = verdict.part_id
+
+    def _forget_report(self, part_id: str) -> _AtGate | None:
+        waiting = self._at_gate.pop(part_id, None)
+        if waiting is not None:
+            self._by_sequence.pop(waiting.verdict.sequence, None)
+        return waiting
+
+    def _from_gate(self) -> None:
+        for event in self._link.events():
+            match event:
+                case GateWritten(_, part_id, written_ns):
+                    if part_id in self._at_gate:
+                        self._at_gate[part_id].written_ns = written_ns
+                        self.counters["gate_commands"] += 1
+                case GateOutcomeSeen(sequence, outcome, _):
+                    waiting = self._at_gate.get(self._by_sequence.get(sequence, ""))
+                    if waiting is not None:
+                        self._report_gate(waiting, outcome)
+                case JobRequested(job):
+                    self._change_over(job)
+                case GateMissed() | _:
+                    pass  # the link has counted and logged it; the report follows with the outcome or at its time
+
+    def _report_gate(self, waiting: _AtGate, outcome: GateOutcome | None) -> None:
+        report = GateReport(
+            part_id=waiting.verdict.part_id,
+            command=waiting.verdict.gate,
+            written_ns=waiting.written_ns,
+            outcome=outcome,
+            reported_ns=time.monotonic_ns(),
+        )
+        parts = encode(report)
+        try:
+            self._outbox.append(report.record_id, parts)
+        except OutboxFullError:
+            self._full.occur(fill=1.0)
+            return
+        self._forget_report(report.part_id)
+        self._courier.send(report.record_id, parts, report.reported_ns)
+        self.counters["gate_reports"] += 1
+
+    def _from_storage(self, message: AnyMessage, _payload: list[bytes], _peer: bytes) -> None:
+        if isinstance(message, Recorded):
+            for record_id in self._courier.recorded(message):
+                self._outbox.confirm(record_id)
+
+    def _change_over(self, job: int) -> None:
+        name = next((name for name, recipe in self._recipes.items() if recipe.job == job), None)
+        if name is None:
+            self._unknown_job.occur(job=job, known=[recipe.job for recipe in self._recipes.values()])
+        else:
+            self._unknown_job.end()
+        if name != self._recipe:
+            self.counters["changeovers"] += 1
+            logger().info("changeover", recipe=name, job=job)
+        self._recipe = name
+        self._announce_job()
+        for camera in self._cameras:
+            bus.send(self._triggers, self._job(), to=camera.encode())
+
+    def _announce_job(self) -> None:
+        recipe = self._current()
+        self._link.job_active(recipe.job if recipe else 0)
+
+    def _job(self) -> Job:
+        recipe = self._current()
+        # Without a recipe the cameras keep stamping the last one; their triggers are judged UNKNOWN_RECIPE here.
+        name = self._recipe if recipe and self._recipe else self._station.recipe
+        return Job(epoch=self._epoch, recipe=name, deadline_ms=self._recipes[name].deadline_ms)
+
+    def _current(self) -> Recipe | None:
+        return self._recipes.get(self._recipe) if self._recipe else None
+
+    def _look_at_station(self, now_ns: int) -> None:
+        """READY needs every camera with a worker, a known job and room for verdicts."""
+        wrong = []
+        for section in self._station.cameras:
+            workers, heard_ns = self._cameras.get(section.name, (0, -math.inf))
+            if now_ns - heard_ns > _ENLISTED_NS:
+                wrong.append(f"camera {section.name} is away")
+            elif workers == 0:
+                wrong.append(f"camera {section.name} has no worker")
+        if self._recipe is None:
+            wrong.append("the PLC asks for an unknown job")
+        if self._outbox.fill > _OUTBOX_ALMOST_FULL:
+            wrong.append("verdicts cannot be kept")
+        self.detail = "; ".join(wrong)
+        if not wrong:
+            self._been_ready = True
+            self._unable.end()
+        elif self._been_ready:
+            self._unable.occur(why=self.detail)
+        self.state = "DEGRADED" if wrong else "READY"
+        self._link.able(StationState.DEGRADED if wrong else StationState.READY)
