@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
+import psycopg
 import redis
-import sqlalchemy
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import ArgumentError
 
 from config.errors import ConfigurationError
 
@@ -33,21 +33,28 @@ def external_database(text: str) -> str:
     """Return the URL `text` as SQLAlchemy wants it, after the PostgreSQL that it names answered a query.
 
     Raise ConfigurationError, which never shows the password, where the URL is malformed, nobody answers, the server
-    refuses us or is too old.
+    refuses us, is too old or (PostgreSQL) not encoded in UTF-8.
     """
     url = _parse_database(text)
     where = f"{url.username or ''}@{url.query.get('host', url.host)}:{url.port or 5432}/{url.database}"
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    conninfo = {**arguments, "connect_timeout": _TIMEOUT_S}
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": _TIMEOUT_S})
-        with engine.connect() as connection:
-            version = int(str(connection.execute(sqlalchemy.text("SHOW server_version_num")).scalar_one())) // 10_000
-    except sqlalchemy.exc.DBAPIError as error:
-        what = "refuses us" if _answers(url) else "does not answer"
-        raise _wrong(DATABASE_VARIABLE, f"the PostgreSQL at {where} {what}: {error.orig}", url.password) from None
+        with psycopg.connect(**conninfo) as connection:
+            version = connection.info.server_version // 10_000
+            encoding = connection.info.parameter_status("server_encoding")
+    except psycopg.ProgrammingError as error:  # an option after '?' that libpq does not know
+        raise _malformed(DATABASE_VARIABLE, _DATABASE_EXAMPLE, str(error)) from error
+    except psycopg.Error as error:
+        answers = pq.PGconn.ping(make_conninfo(**conninfo).encode()) in {pq.Ping.OK, pq.Ping.REJECT}
+        what = "refuses us" if answers else "does not answer"
+        raise _wrong(DATABASE_VARIABLE, f"the PostgreSQL at {where} {what}: {error}", url.password) from None
     if version < _POSTGRES_OLDEST:
-        raise _wrong(
-            DATABASE_VARIABLE, f"{where} is PostgreSQL {version}: {_POSTGRES_OLDEST} or later is needed", url.password
-        )
+        needed = f"{_POSTGRES_OLDEST} or later is needed"
+        raise _wrong(DATABASE_VARIABLE, f"{where} is PostgreSQL {version}: {needed}", url.password)
+    if encoding != "UTF8":
+        needed = "UTF8 is needed (createdb --encoding=UTF8 --template=template0)"
+        raise _wrong(DATABASE_VARIABLE, f"{where} is encoded as {encoding}: {needed}", url.password)
     return url.render_as_string(hide_password=False)
 
 
@@ -57,8 +64,9 @@ def external_redis(text: str) -> str:
     Raise ConfigurationError, which never shows the password, where the URL is malformed, nobody answers, the server
     refuses us or is too old.
     """
-    password = _check_redis_url(text)
-    where = text.rpartition("@")[2].partition("?")[0]
+    parts = _parse_redis(text)
+    password = parts.password
+    where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"
     try:
         client = redis.Redis.from_url(
             text, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
@@ -69,7 +77,8 @@ def external_redis(text: str) -> str:
         with client:
             about = client.info("server")
     except TypeError:  # an option after '?' that no connection has
-        raise _malformed(REDIS_VARIABLE, _REDIS_EXAMPLE) from None
+        options = ", ".join(parse_qs(parts.query))  # their names alone: one of the values can be a password
+        raise _malformed(REDIS_VARIABLE, _REDIS_EXAMPLE, f"one of these options is unknown: {options}") from None
     except (redis.AuthenticationError, redis.ResponseError) as error:
         raise _wrong(REDIS_VARIABLE, f"the Redis at {where} refuses us: {error}", password) from None
     except redis.RedisError as error:
@@ -86,7 +95,7 @@ def _parse_database(text: str) -> URL:
     try:
         url = make_url(text)
         has_port = url.port is None or 0 < url.port < 2**16
-    except (sqlalchemy.exc.ArgumentError, ValueError):
+    except (ArgumentError, ValueError):
         raise _malformed(DATABASE_VARIABLE, _DATABASE_EXAMPLE) from None
     if url.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
         raise _malformed(DATABASE_VARIABLE, _DATABASE_EXAMPLE)
@@ -95,29 +104,23 @@ def _parse_database(text: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def _check_redis_url(text: str) -> str | None:
-    """Return the password in the URL."""
+def _parse_redis(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
-        password, has_port = parts.password, parts.port is None or parts.port > 0
+        has_port = parts.port is None or parts.port > 0
     except ValueError:
         raise _malformed(REDIS_VARIABLE, _REDIS_EXAMPLE) from None
     at_home = parts.scheme == "unix" and parts.path.startswith("/")
     elsewhere = parts.scheme in {"redis", "rediss"} and parts.hostname and re.fullmatch(r"(/\d*)?", parts.path)
     if not (at_home or elsewhere) or not has_port or parts.netloc.count("@") > 1 or parts.fragment:
         raise _malformed(REDIS_VARIABLE, _REDIS_EXAMPLE)
-    return password
+    return parts
 
 
-def _answers(url: URL) -> bool:
-    arguments = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
-    conninfo = make_conninfo(**{**arguments, "connect_timeout": _TIMEOUT_S})
-    return pq.PGconn.ping(conninfo.encode()) in {pq.Ping.OK, pq.Ping.REJECT}
-
-
-def _malformed(variable: str, example: str) -> ConfigurationError:
+def _malformed(variable: str, example: str, why: str = "") -> ConfigurationError:
     # The text itself is not shown: who can say which part of a malformed URL is the password?
-    return ConfigurationError(f"{variable}: malformed; right is {example}, {_ESCAPES}")
+    detail = f" ({why.strip()})" if why else ""
+    return ConfigurationError(f"{variable}: malformed{detail}; right is {example}, {_ESCAPES}")
 
 
 def _wrong(variable: str, message: str, password: str | None) -> ConfigurationError:

@@ -489,10 +489,11 @@ def test_a_missing_wheel_is_named_with_its_extra(home: Path, monkeypatch: pytest
         "postgresql://andon:hun@ter2@db/andon",
         "postgresql://andon:hunter2@db",
         "postgresql://andon:hunter2@/andon",
+        "postgresql://andon:hunter2@127.0.0.1:1/andon?no_such_option=1&password=hunter2",
     ],
 )
 def test_a_malformed_database_url_is_explained(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^ANDON_DATABASE_URL: malformed; right is postgresql://") as caught:
+    with pytest.raises(ConfigurationError, match=r"^ANDON_DATABASE_URL: malformed.*; right is postgresql://") as caught:
         external_database(url)
     assert "ter2" not in str(caught.value)
 
@@ -509,11 +510,11 @@ def test_a_malformed_database_url_is_explained(url: str) -> None:
         "redis://:hunter2@cache/first",
         "redis://",
         "unix://relative",
-        "redis://127.0.0.1:1/0?no_such_option=1",
+        "redis://127.0.0.1:1/0?no_such_option=1&password=hunter2",
     ],
 )
 def test_a_malformed_redis_url_is_explained(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^ANDON_REDIS_URL: malformed; right is redis://") as caught:
+    with pytest.raises(ConfigurationError, match=r"^ANDON_REDIS_URL: malformed.*; right is redis://") as caught:
         external_redis(url)
     assert "ter2" not in str(caught.value)
 
@@ -527,7 +528,7 @@ def test_a_server_that_does_not_answer_is_named() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_refused_database_login_is_explained_without_the_password(home: Path) -> None:
+def test_what_an_external_database_lacks_is_explained_without_the_password(home: Path) -> None:
     server = Postgres(home)
     with running(server) as run:
         superuser = make_url(server.url).set(username="postgres").render_as_string(hide_password=False)
@@ -548,6 +549,14 @@ def test_a_refused_database_login_is_explained_without_the_password(home: Path) 
         with pytest.raises(ConfigurationError, match=r"ANDON_DATABASE_URL: .*refuses us: .*password auth") as caught:
             external_database(wrong)
         assert "hunter2" not in str(caught.value)
+        query(superuser.replace("/andon?", "/postgres?"), "ALTER ROLE andon CREATEDB")
+        latin = make_url(right).set(database="latin").render_as_string(False)
+        engine = sqlalchemy.create_engine(right, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with engine.connect() as connection:
+            create = "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
+            connection.execute(sqlalchemy.text(create))
+        with pytest.raises(ConfigurationError, match=r"is encoded as LATIN1: UTF8 is needed"):
+            external_database(latin)
         nowhere = make_url(right).set(database="nowhere").render_as_string(False)
         with pytest.raises(ConfigurationError, match=r'refuses us: .*database "nowhere" does not exist'):
             external_database(nowhere)
