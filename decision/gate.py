@@ -1,0 +1,68 @@
+"""What a PLC driver plug-in is: one file in `decision/plc` with `Options` and `Driver`.
+
+Its methods block, are called from one thread only (the link's), and raise DeviceError and nothing else. Each is one
+round trip where the protocol allows it, so that a result never waits for more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from decision.registers import Outcome, Result
+
+
+class StationState(IntEnum):
+    """What the station tells the PLC about itself."""
+
+    STOPPED = 0
+    READY = 1
+    DEGRADED = 2  # it runs and cannot judge
+
+
+@dataclass(frozen=True)
+class StationOutputs:
+    """What the station tells the PLC beside results; written whole."""
+
+    heartbeat: int  # 0 … 65535; changes while the station can judge
+    state: StationState
+    active_job: int
+    line_stop: bool
+    run: int  # unsigned 32 bits
+
+
+@dataclass(frozen=True)
+class PlcInputs:
+    """What the PLC tells the station beside outcomes, and the run that it still holds."""
+
+    run: int
+    heartbeat: int
+    requested_job: int
+    outcome_count: int
+
+
+class Driver(Protocol):
+    """A connection to one PLC. Every method raises DeviceError when the PLC does not answer as it must."""
+
+    def open(self) -> None:
+        """Connect."""
+
+    def close(self) -> None:
+        """Disconnect; never raises, also where nothing is open."""
+
+    def write_outputs(self, outputs: StationOutputs) -> None:
+        """Write what the station tells about itself."""
+
+    def write_results(self, results: Sequence[Result]) -> None:
+        """Write results (rising sequences) to their slots, none of them in halves."""
+
+    def clear_results(self) -> None:
+        """Empty all result slots: the gate is at rest for every part."""
+
+    def read_inputs(self) -> PlcInputs:
+        """Read what the PLC tells."""
+
+    def read_outcomes(self, first: int, count: int) -> list[Outcome | None]:
+        """Read outcomes number `first` (from 1) on: one to `count` of them; None where one means nothing."""

@@ -1,0 +1,369 @@
+"""The thread between decision loop and PLC driver: orders go out at once, and the loop never waits for a PLC."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+import zlib
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from config.errors import DeviceError
+from config.log import Condition, logger
+from config.messages import GateCommand, GateOutcome, Judgement
+from decision import registers
+from decision.gate import Driver, StationOutputs, StationState
+from decision.registers import Result
+
+_POLL_NS = 20_000_000
+_HEARTBEAT_NS = 100_000_000
+_LOOP_SILENT_NS = 500_000_000  # `able` not called for so long: the loop hangs, and the heartbeat stops
+_PLC_SILENT_NS = 500_000_000
+_BACKOFF_NS = 50_000_000
+_LONGEST_BACKOFF_NS = 1_000_000_000
+_CLOSE_S = 0.28
+
+
+@dataclass(frozen=True)
+class GateWritten:
+    """The PLC has taken the command for a part."""
+
+    sequence: int
+    part_id: str
+    written_ns: int
+
+
+@dataclass(frozen=True)
+class GateMissed:
+    """The command for a part could not be written in time; the gate was at rest for it."""
+
+    sequence: int
+    part_id: str
+
+
+@dataclass(frozen=True)
+class GateOutcomeSeen:
+    """The PLC has told what the gate did with a part."""
+
+    sequence: int
+    outcome: GateOutcome
+    seen_ns: int
+
+
+@dataclass(frozen=True)
+class GateOutcomesLost:
+    """So many outcomes were overwritten, or meant nothing, before they could be read."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class JobRequested:
+    """The PLC asks for another job than before."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class LinkUp:
+    """The PLC answers and its program runs."""
+
+
+@dataclass(frozen=True)
+class LinkDown:
+    """The PLC does not answer, or its program stands still."""
+
+    reason: str
+
+
+Event = GateWritten | GateMissed | GateOutcomeSeen | GateOutcomesLost | JobRequested | LinkUp | LinkDown
+
+
+@dataclass
+class _Order:
+    result: Result
+    part_id: str
+    expires_ns: int
+    answered: bool = False  # the loop knows what became of it
+    missed: bool = False
+
+
+class Link:
+    """Keep one PLC informed of results, state and heartbeat, and the decision loop of what the PLC tells.
+
+    All methods are for the loop's thread and none of them blocks, but `close` (0.3 s at most). After a lost connection
+    the link comes back by itself (after 50 ms, then slower, 1 s at most) and tells the PLC everything again that its
+    rings hold. Results of another run are cleared before the first of this one: no part is passed by an old PASS.
+    """
+
+    def __init__(self, driver: Driver, run_id: str, counters: Counter[str]) -> None:
+        """Name the run that results belong to; `counters` are touched by the loop's thread only."""
+        self._driver = driver
+        self._run = zlib.crc32(run_id.encode()) or 1
+        self._counters = counters
+        self._down = Condition("plc_down", counters)
+        self._missing = Condition("gate_missed", counters)
+        # from the loop to the thread
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()  # None: look at the rest
+        self._state = StationState.STOPPED
+        self._renewed_ns = 0
+        self._job = 0
+        self._line_stop = False
+        self._closing = False
+        # from the thread to the loop
+        self._events: deque[Event] = deque()
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer):
+            end.setblocking(False)
+        # the thread's own
+        self._recent: dict[int, _Order] = {}  # what the PLC's ring holds or should hold, by slot
+        self._unwritten: dict[int, _Order] = {}  # those that this connection has not carried yet
+        self._up: bool | None = None
+        self._heartbeat = 0
+        self._heartbeat_due_ns = 0
+        self._told: StationOutputs | None = None
+        self._plc_heartbeat = 0
+        self._plc_heartbeat_ns = 0
+        self._outcomes_seen: int | None = None
+        self._requested_job = 0
+        self._thread = threading.Thread(target=self._stay_connected, name="plc-link", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._thread.start()
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when there are events."""
+        return self._reader.fileno()
+
+    def order(self, sequence: int, part_id: str, command: GateCommand, verdict: Judgement, expires_ns: int) -> None:
+        """Tell the PLC a part's result; answered once, by GateWritten or, past `expires_ns`, by GateMissed."""
+        self._orders.put(_Order(Result(sequence, command, verdict), part_id, expires_ns))
+
+    def able(self, state: StationState) -> None:
+        """Say whether the station can judge; say READY at least every 0.5 s, or the heartbeat stops."""
+        now_ns = time.monotonic_ns()
+        silent_ns, self._renewed_ns = now_ns - self._renewed_ns, now_ns
+        if state is self._state is StationState.READY and silent_ns > _LOOP_SILENT_NS:
+            self._counters["loop_silent"] += 1
+            logger().warning("the decision loop hung, the heartbeat to the PLC stood still", silent_s=silent_ns / 1e9)
+        if state is not self._state:
+            self._state = state
+            self._orders.put(None)
+
+    def job_active(self, job: int) -> None:
+        """Tell the PLC by which job the station judges."""
+        self._job = job
+        self._orders.put(None)
+
+    def stop_line(self, wanted: bool) -> None:  # noqa: FBT001 - the register is a yes or no
+        """Ask the PLC to stop the line, or no longer."""
+        self._line_stop = wanted
+        self._orders.put(None)
+
+    def events(self) -> list[Event]:
+        """Return what has happened since the last call, oldest first; it is counted and logged here."""
+        with contextlib.suppress(OSError):  # nothing to read, or closed: what was told last is still there
+            while self._reader.recv(4096):
+                pass
+        found: list[Event] = []
+        while self._events:
+            found.append(self._events.popleft())
+            self._count(found[-1])
+        return found
+
+    def close(self) -> None:
+        """Make the outputs safe (state 0, heartbeat still) and end; 0.3 s at most, also where the PLC is gone."""
+        self._closing = True
+        self._orders.put(None)
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_S)
+        if self._thread.is_alive():  # it still waits for the PLC, and ends with its answer or with the process
+            self._counters["plc_close_timeout"] += 1
+            return
+        self._reader.close()
+        self._writer.close()
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case LinkDown(reason):
+                self._down.occur(reason=reason)
+            case LinkUp():
+                self._down.end()
+            case GateMissed(sequence, part_id):
+                self._missing.occur(part_id=part_id, sequence=sequence)
+            case GateWritten():
+                self._missing.end()
+            case GateOutcomesLost(count):
+                self._counters["gate_outcomes_lost"] += count
+                logger().warning("gate outcomes were lost", count=count)
+            case _:
+                pass
+
+    # From here on: the thread.
+
+    def _stay_connected(self) -> None:
+        backoff_ns = _BACKOFF_NS
+        while not self._closing:
+            try:
+                self._converse()
+            except DeviceError as error:
+                if self._up:
+                    backoff_ns = _BACKOFF_NS
+                if self._up is not False:
+                    self._up = False
+                    self._tell(LinkDown(str(error)))
+            finally:
+                self._driver.close()
+            self._wait(time.monotonic_ns() + backoff_ns)
+            backoff_ns = min(2 * backoff_ns, _LONGEST_BACKOFF_NS)
+
+    def _wait(self, until_ns: int) -> None:
+        """Take orders without a PLC."""
+        while not self._closing and (now_ns := time.monotonic_ns()) < until_ns:
+            self._miss_expired(now_ns)
+            self._take(min(until_ns, now_ns + _POLL_NS))
+
+    def _converse(self) -> None:
+        """Talk to the PLC until the link is closed; DeviceError says that the PLC is gone."""
+        self._driver.open()
+        self._agree()
+        poll_due_ns = 0
+        while not self._closing:
+            self._take(min(poll_due_ns, self._heartbeat_due_ns))
+            self._write_orders()
+            self._write_outputs()
+            if time.monotonic_ns() >= poll_due_ns:
+                self._poll()
+                poll_due_ns = time.monotonic_ns() + _POLL_NS
+        self._state = StationState.STOPPED
+        self._write_outputs()
+        self._take(0)
+        self._write_orders()
+
+    def _agree(self) -> None:
+        """Bring a PLC that was just reached to what the station knows."""
+        inputs = self._driver.read_inputs()
+        if inputs.run != self._run:
+            self._driver.clear_results()
+        if self._outcomes_seen is None or inputs.run != self._run:
+            ours = inputs.run in (0, self._run)  # 0: a cold PLC, all that it tells is new
+            self._outcomes_seen = max(0, inputs.outcome_count - registers.SLOTS) if ours else inputs.outcome_count
+        self._plc_heartbeat, self._plc_heartbeat_ns = inputs.heartbeat, time.monotonic_ns()
+        self._told = None
+        self._unwritten = {slot: order for slot, order in self._recent.items() if not order.missed}
+        self._take(0)
+        self._write_outputs()
+        self._write_orders()
+
+    def _take(self, until_ns: int) -> None:
+        """Accept the orders that wait; wait for one until `until_ns`."""
+        wait_s = max(0, until_ns - time.monotonic_ns()) / 1e9
+        with contextlib.suppress(queue.Empty):
+            order = self._orders.get(timeout=wait_s)
+            while True:
+                if order is not None:
+                    self._accept(order)
+                order = self._orders.get_nowait()
+
+    def _accept(self, order: _Order) -> None:
+        slot = registers.slot(order.result.sequence)
+        overtaken = self._recent.get(slot)
+        if overtaken is not None and not overtaken.answered:
+            self._miss(overtaken)
+        self._recent[slot] = self._unwritten[slot] = order
+
+    def _write_orders(self) -> None:
+        if not self._unwritten:
+            return
+        now_ns = time.monotonic_ns()
+        self._miss_expired(now_ns)
+        orders = sorted(self._unwritten.values(), key=lambda order: order.result.sequence)
+        urgent = [order for order in orders if order.expires_ns >= now_ns]
+        told_again = [order for order in orders if order.expires_ns < now_ns]
+        for batch in (urgent, told_again):
+            if not batch:
+                continue
+            self._driver.write_results([order.result for order in batch])
+            written_ns = time.monotonic_ns()
+            for order in batch:
+                del self._unwritten[registers.slot(order.result.sequence)]
+                if order.answered:
+                    continue
+                if written_ns > order.expires_ns:
+                    self._miss(order)
+                else:
+                    order.answered = True
+                    self._tell(GateWritten(order.result.sequence, order.part_id, written_ns))
+
+    def _miss_expired(self, now_ns: int) -> None:
+        for slot, order in list(self._unwritten.items()):
+            if not order.answered and order.expires_ns < now_ns:
+                del self._unwritten[slot]
+                self._miss(order)
+
+    def _miss(self, order: _Order) -> None:
+        order.answered = order.missed = True
+        self._tell(GateMissed(order.result.sequence, order.part_id))
+
+    def _write_outputs(self) -> None:
+        now_ns = time.monotonic_ns()
+        state = self._state
+        if state is StationState.READY and now_ns - self._renewed_ns > _LOOP_SILENT_NS:
+            state = StationState.DEGRADED
+        if now_ns >= self._heartbeat_due_ns:
+            self._heartbeat_due_ns = now_ns + _HEARTBEAT_NS
+            if state is StationState.READY:
+                self._heartbeat = (self._heartbeat + 1) % registers.WORD
+        outputs = StationOutputs(self._heartbeat, state, self._job, self._line_stop, self._run)
+        if outputs != self._told:
+            self._driver.write_outputs(outputs)
+            self._told = outputs
+
+    def _poll(self) -> None:
+        inputs = self._driver.read_inputs()
+        now_ns = time.monotonic_ns()
+        if inputs.run != self._run:
+            raise DeviceError(
+                f"the PLC holds run {inputs.run}, not {self._run}: it restarted, or serves another station"
+            )
+        if inputs.heartbeat != self._plc_heartbeat:
+            self._plc_heartbeat, self._plc_heartbeat_ns = inputs.heartbeat, now_ns
+            if not self._up:
+                self._up = True
+                self._tell(LinkUp())
+        elif now_ns - self._plc_heartbeat_ns > _PLC_SILENT_NS:
+            raise DeviceError("the PLC answers but its heartbeat stands still: its program does not run")
+        if inputs.requested_job != self._requested_job:
+            self._requested_job = inputs.requested_job
+            if inputs.requested_job:
+                self._tell(JobRequested(inputs.requested_job))
+        self._fetch_outcomes(inputs.outcome_count)
+
+    def _fetch_outcomes(self, count: int) -> None:
+        seen = self._outcomes_seen or 0
+        if count - seen > registers.SLOTS:
+            self._tell(GateOutcomesLost(count - registers.SLOTS - seen))
+            seen = count - registers.SLOTS
+        while seen < count:
+            outcomes = self._driver.read_outcomes(seen + 1, count - seen)
+            now_ns = time.monotonic_ns()
+            for outcome in outcomes:
+                told = (
+                    GateOutcomesLost(1)
+                    if outcome is None
+                    else GateOutcomeSeen(outcome.sequence, outcome.outcome, now_ns)
+                )
+                self._tell(told)
+            seen += len(outcomes)
+            self._outcomes_seen = seen
+            self._take(0)
+            self._write_orders()
+
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+        with contextlib.suppress(BlockingIOError):  # full: it can be read anyway
+            self._writer.send(b"\0")
