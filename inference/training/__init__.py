@@ -1,1 +1,27 @@
 """Fit, calibrate, export and evaluate: with the detectors, the only place that imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from config.errors import MissingExtraError
+from inference.keys import SigningKey
+from inference.training.evaluation import Evaluation, Thresholds, evaluate
+from inference.training.options import TrainingOptions
+from inference.training.progress import Progress, unheard
+
+__all__ = ["Evaluation", "Progress", "Thresholds", "TrainingOptions", "evaluate", "train"]
+
+
+def train(options: TrainingOptions, progress: Progress = unheard, key: SigningKey | None = None) -> Path:
+    """Learn a detector from good images and seal it with `key` (this machine's own if None); return the bundle's path.
+
+    The bundle is there whole or not at all. Raise InputError for images that cannot be used (each by name),
+    ConfigurationError for options or keys, MissingExtraError without the `train` extra, and BundleError where the
+    exported graph does not give the scores that were calibrated.
+    """
+    try:
+        from inference.training.learning import learn  # noqa: PLC0415 - torch belongs to an extra
+    except ImportError as error:
+        raise MissingExtraError("training", "train", error) from error
+    return learn(options, progress, key or SigningKey.load())

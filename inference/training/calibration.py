@@ -1,0 +1,61 @@
+"""Thresholds from held-out good images, and what may be promised of them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from config.errors import InputError
+from inference.bundle import Calibration
+from inference.training.intervals import trials_to_promise, upper_bound
+
+TAIL_SHARE = 0.1  # the scores whose excess tells how the tail falls
+RARER = 10.0  # how much rarer a good part above reject_above is than one above review_above
+
+
+def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
+    """Return thresholds for a rate `alpha` of good parts above `review_above`; raise InputError for scores not finite.
+
+    `review_above` is the conformal quantile: the ⌈(n + 1)(1 - alpha)⌉-th smallest of n held-out scores, above which a
+    further good part lies with probability at most alpha (Vovk et al., 2005); with fewer than 1/alpha - 1 images it is
+    the largest, and no such promise holds. `alpha_upper` bounds the true rate above it with 95 % confidence, whatever
+    the distribution (Wilks, 1941): for an order statistic this is the Clopper-Pearson bound of the scores above it.
+
+    `reject_above` is where good parts are ten times rarer still, by an exponential tail through the highest tenth of
+    the scores (Pickands, 1975, shape 0), and never below the highest score. So only what no good part has come near
+    is rejected outright; the gray zone in between is as narrow as the scatter of good parts allows, and a person's
+    eye on it costs no escape, for REVIEW acts like REJECT at the gate unless a recipe says otherwise.
+    """
+    scores = np.sort(np.asarray(held_out_scores, dtype=np.float64))
+    count = len(scores)
+    if count == 0 or not np.isfinite(scores).all():
+        raise InputError(f"{int((~np.isfinite(scores)).sum())} of {count} held-out scores are no finite numbers")
+    if not 0 < alpha < 1:
+        raise InputError(f"the false-reject rate asked for is {alpha}: it lies between 0 and 1")
+    rank = min(count, math.ceil((count + 1) * (1 - alpha)))
+    review_above = float(scores[rank - 1])
+    above = int((scores > review_above).sum())
+    reached = upper_bound(above, count)
+    missing = 0 if reached <= alpha else max(1, trials_to_promise(alpha, above) - count)
+    tail = scores[-max(2, math.ceil(count * TAIL_SHARE)) :]
+    excess = float((tail - tail[0]).mean())
+    reject_above = max(review_above + excess * math.log(RARER), float(scores[-1]))
+    return Calibration(
+        alpha=alpha,
+        review_above=review_above,
+        reject_above=reject_above,
+        held_out_images=count,
+        held_out_above=above,
+        alpha_upper=reached,
+        more_images=missing,
+        held_out_median=float(np.median(scores)),
+        held_out_max=float(scores[-1]),
+    )
+
+
+def folds(count: int, wanted: int, seed: int) -> list[np.ndarray]:
+    """Return `wanted` (at most `count`) disjoint index arrays, shuffled, that hold 0..count-1 between them."""
+    order = np.random.default_rng(seed).permutation(count)
+    return [np.sort(part) for part in np.array_split(order, min(wanted, count))]

@@ -1,0 +1,68 @@
+"""What a detector is: an encoder that is given, and a head that is learnt from good images."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from config import plugins
+from inference.training.progress import Progress
+
+
+class FrameFormat(NamedTuple):
+    """What a camera gives: channels (1 or 3, BGR) and the smallest height and width among the training images."""
+
+    channels: int
+    height_px: int
+    width_px: int
+
+
+class Detector(Protocol):
+    """One kind of model; `inference/detectors/NAME.py` defines `Options` (pydantic) and `Detector`, built from them.
+
+    The two halves are told apart so that features are computed once for each image, however often a head is fitted
+    to calibrate it.
+    """
+
+    minimum_images: ClassVar[int]
+    licences: ClassVar[tuple[str, ...]]
+
+    def encoder(self, frames: FrameFormat) -> nn.Module:
+        """Return the frozen half: uint8 (N, H, W, C) of any N, H, W to float32 features (N, ...) of one shape."""
+
+    def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
+        """Learn the other half from good images' features: it maps features (N, ...) to the anomaly map (N, h, w).
+
+        The map is raw and unclamped, higher is more anomalous, and an image's score is its map's maximum. Weights
+        should be rounded to float16's precision (see `rounded`), which halves the bundle.
+        """
+
+
+class Network(nn.Module):
+    """Encoder and head in one graph, with the law that the score is the maximum of the anomaly map."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.eval()
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return score (N,) and anomaly map (N, h, w), float32, for uint8 frames (N, H, W, C)."""
+        anomaly_map: Tensor = self.head(self.encoder(frames))
+        return anomaly_map.amax(dim=(1, 2)), anomaly_map
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Return float32 values rounded to what float16 can hold: a bundle then stores them in half the bytes, exactly."""
+    return values.to(torch.float16).to(torch.float32)
+
+
+def load(name: str, values: dict[str, object]) -> tuple[Detector, BaseModel]:
+    """Return detector `name` built from its options, and the options with their defaults filled in."""
+    module = plugins.load("inference.detectors", name)
+    options = plugins.options(module, values, f"options of detector {name}")
+    detector: Detector = module.Detector(options)
+    return detector, options

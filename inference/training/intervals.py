@@ -1,0 +1,70 @@
+"""Exact confidence intervals of a rate (Clopper and Pearson, Biometrika 1934)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+CONFIDENCE = 0.95
+_BISECTIONS = 60  # down to the last bit of a double
+
+
+def upper_bound(events: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """Return the rate that lies above the true one with this confidence, when `events` of `trials` were seen."""
+    if events >= trials:
+        return 1.0
+    return _bisect(lambda rate: binomial_cdf(events, trials, rate) > 1 - confidence)
+
+
+def lower_bound(events: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """Return the rate that lies below the true one with this confidence, when `events` of `trials` were seen."""
+    return 1.0 - upper_bound(trials - events, trials, confidence)
+
+
+def interval(events: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the two-sided interval; (0, 1) where nothing was tried."""
+    if trials == 0:
+        return 0.0, 1.0
+    one_sided = (1 + confidence) / 2
+    return lower_bound(events, trials, one_sided), upper_bound(events, trials, one_sided)
+
+
+def trials_to_promise(rate: float, events: int = 0, confidence: float = CONFIDENCE) -> int:
+    """Return the fewest trials with which `events` events still promise at most `rate`."""
+    low, high = events, max(1, events)
+    while upper_bound(events, high, confidence) > rate:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if upper_bound(events, middle, confidence) > rate:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def binomial_cdf(events: int, trials: int, rate: float) -> float:
+    """Return the probability of at most `events` events in `trials`, each of probability `rate`."""
+    if rate <= 0.0 or events >= trials:
+        return 1.0
+    if rate >= 1.0 or events < 0:
+        return 0.0
+    log_odds = math.log(rate) - math.log1p(-rate)
+    log_term = trials * math.log1p(-rate)
+    logs = [log_term]
+    for k in range(events):
+        log_term += math.log((trials - k) / (k + 1)) + log_odds
+        logs.append(log_term)
+    peak = max(logs)
+    return min(1.0, math.exp(peak) * math.fsum(math.exp(value - peak) for value in logs))
+
+
+def _bisect(below: Callable[[float], bool]) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if below(middle):
+            low = middle
+        else:
+            high = middle
+    return high
