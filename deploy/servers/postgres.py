@@ -88,7 +88,7 @@ class Postgres:
             self._check_version()
             self._write_settings(self._data, account)
             folder.make_private(self._sockets, account)
-            # Their pids can be somebody else's by now, and PostgreSQL would wait for that process for ever.
+            # Their pids can be somebody else's by now, and PostgreSQL would refuse to start as long as that one lives.
             (self._data / "postmaster.pid").unlink(missing_ok=True)
             (self._sockets / f"{_SOCKET}.lock").unlink(missing_ok=True)
 
