@@ -11,20 +11,27 @@ def close(self) -> None: ...                                 # from another thre
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from config.errors import ConfigurationError
+from config.messages import Reason
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     import numpy.typing as npt
 
     from config.home import Home
-    from config.messages import Reason, Truth
+    from config.messages import Truth
     from config.schedule import Schedule
+    from config.station import SimulationSection
+
+    Pixels = npt.NDArray[np.uint8]
 
 _LOOK_FOR_START_S = 0.05
 
@@ -61,6 +68,16 @@ class TriggerLine:
         self._closed = threading.Event()
         self._schedule: Schedule | None = None
 
+    def simulation(self) -> SimulationSection:
+        """Return how the line is simulated; raise ConfigurationError where the line is a real one."""
+        simulation = self._home.read_station().simulation
+        if simulation is None:
+            raise ConfigurationError(
+                f"{self._home.path / 'station.json'}: no [simulation]: a camera that plays known parts needs one, "
+                "with rate_per_s and products"
+            )
+        return simulation
+
     def schedule(self) -> Schedule | None:
         """Wait until the line has started and return its schedule; None once closed."""
         while self._schedule is None and not self._closed.is_set():
@@ -79,6 +96,38 @@ class TriggerLine:
             if self._closed.wait(left_ns / 1e9):
                 return None
         return due_ns
+
+    def play(
+        self,
+        first: int,
+        picture: Callable[[int, Schedule], Pixels | Reason],
+        truth: Callable[[int, Schedule], Truth | None],
+    ) -> Iterator[Exposure]:
+        """Yield the exposures of a camera that plays known parts, from part `first` on.
+
+        Parts that went by more than one period before this was called are yielded at once as CAMERA_DOWN, without
+        a picture. From there on `picture` is called before the trigger comes, so that its pixels, or the reason why
+        there are none, are there at the trigger. Whoever falls behind skips nothing: triggers keep their true times.
+        """
+        here_ns = time.monotonic_ns()
+        schedule = self.schedule()
+        if schedule is None:
+            return
+        live = max(first, schedule.latest(here_ns - schedule.period_ns) + 1)
+        for sequence in range(first, live):
+            due_ns = self.wait(sequence)
+            if due_ns is None or self._closed.is_set():
+                return
+            yield Exposure(sequence, due_ns, None, Reason.CAMERA_DOWN, truth(sequence, schedule))
+        for sequence in itertools.count(live):
+            if self._closed.is_set() or (schedule.parts is not None and sequence >= schedule.parts):
+                return
+            taken = picture(sequence, schedule)
+            due_ns = self.wait(sequence)
+            if due_ns is None:
+                return
+            pixels, reason = (None, taken) if isinstance(taken, Reason) else (taken, None)
+            yield Exposure(sequence, due_ns, pixels, reason, truth(sequence, schedule))
 
     def close(self) -> None:
         """End all waiting."""
