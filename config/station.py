@@ -70,7 +70,7 @@ class ConsoleSection(Section):
     """Where the operator's page is served."""
 
     host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=1, le=65535)
+    port: int = Field(default=8080, ge=0, le=65535)  # 0: any that is free
 
 
 class StorageSection(Section):

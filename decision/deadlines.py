@@ -90,6 +90,12 @@ class Docket:
                 found.append(self._open.pop(part_id))
         return found
 
+    def close(self) -> list[OpenPart]:
+        """Take out all parts that are still open."""
+        found = list(self._open.values())
+        self._open.clear()
+        return found
+
     def next_ns(self) -> int | None:
         """Return the next deadline of an open part."""
         while self._deadlines and self._deadlines[0][1] not in self._open:

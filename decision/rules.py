@@ -55,7 +55,7 @@ def inside(mask: Mask, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
 
 def regions(anomaly_map: Map, above: float, frame_shape: tuple[int, int, int]) -> tuple[Region, ...]:
     """Return the 8-connected regions of `anomaly_map` `(h, w)` above a threshold in frame pixels, worst first."""
-    over = (anomaly_map > above).astype(np.uint8)
+    over = (anomaly_map > np.float64(above)).astype(np.uint8)  # a plain float would be rounded to float32 first
     count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
     rows, columns = anomaly_map.shape
     height, width = frame_shape[:2]

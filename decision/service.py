@@ -38,11 +38,10 @@ from config.messages import (
 )
 from config.service import Service
 from decision import rules
-from decision.deadlines import Docket, Scored
+from decision.deadlines import Docket, OpenPart, Scored
 from decision.gate import StationState
 from decision.link import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, Link
 from decision.outbox import Outbox, OutboxFullError
-from decision.registers import Result
 
 if TYPE_CHECKING:
     from config.home import Home
@@ -130,9 +129,13 @@ class Decision(Service):
         return self._docket.next_ns()
 
     def close(self) -> None:
-        """Bring the gate to rest first."""
-        if hasattr(self, "_link"):
-            self._link.close()
+        """Judge what is still open (a FAULT where a view is missing), then bring the gate to rest."""
+        if not hasattr(self, "_link"):
+            return
+        if self._outbox.fill <= _OUTBOX_ALMOST_FULL:
+            for part in self._docket.close():
+                self._judge(part)
+        self._link.close()
 
     def _recover(self, run: str) -> None:
         """Take up what a former process of this run left in the outbox."""
@@ -201,12 +204,12 @@ class Decision(Service):
             return
         self._full.end()
         for part in self._docket.due(now_ns):
-            recipe = self._recipes.get(part.trigger.recipe)
-            rois = self._rois.get(part.trigger.recipe, {})
-            verdict, maps = rules.judge(part, recipe, rois, self._station.line, time.monotonic_ns())
-            self._issue(verdict, maps)
+            self._judge(part)
 
-    def _issue(self, verdict: Verdict, maps: list[bytes]) -> None:
+    def _judge(self, part: OpenPart) -> None:
+        name = part.trigger.recipe
+        rois = self._rois.get(name, {})
+        verdict, maps = rules.judge(part, self._recipes.get(name), rois, self._station.line, time.monotonic_ns())
         parts = encode(verdict, maps)
         self._outbox.append(verdict.record_id, parts)
         self._expect_report(verdict)
@@ -225,8 +228,7 @@ class Decision(Service):
 
     def _order(self, waiting: _AtGate) -> None:
         verdict = waiting.verdict
-        result = Result(sequence=verdict.sequence, command=verdict.gate, verdict=verdict.verdict)
-        self._link.order(result, verdict.part_id, waiting.expires_ns)
+        self._link.order(verdict.sequence, verdict.part_id, verdict.gate, verdict.verdict, waiting.expires_ns)
 
     def _expect_report(self, verdict: Verdict) -> None:
         self._at_gate[verdict.part_id] = _AtGate(verdict, verdict.trigger_ns + self._travel_ns)

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from config.errors import EXIT_CONFIGURATION, ServiceError
+from config.errors import EXIT_CONFIGURATION, ServiceError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +27,20 @@ _WATCHDOG_NS = 15_000_000_000
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. Daemons of ours say READY=1 as sd_notify(3) does; servers are probed with `probe`."""
+    """What to run; command, environment and account are asked for at every start, after `prepare`.
+
+    Daemons of ours say READY=1 as sd_notify(3) does; servers are probed with `probe`.
+    """
 
     name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    account: tuple[int, int] | None = None
+    command: Callable[[], Sequence[str]]
+    environment: Callable[[], Mapping[str, str]]
+    account: Callable[[], tuple[int, int] | None] = lambda: None
     stop_signal: signal.Signals = signal.SIGTERM
+    kill_signal: signal.Signals = signal.SIGKILL
     prepare: Callable[[], None] | None = None
     probe: Callable[[], bool] | None = None
+    stops: int = 1  # in which round: 0 cameras, 1 what judges, 2 storage, 3 servers
     silent: bool = False  # its log goes to the file alone, whatever its level
 
 
@@ -56,18 +61,27 @@ class Child:
     _notify: socket.socket | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the process; raise ServiceError if the program cannot be run at all."""
+        """Start the process.
+
+        Raise StoreError if it cannot be prepared now (a later start is planned), ServiceError if it cannot be run.
+        """
         if self.program.prepare:
-            self.program.prepare()
+            try:
+                self.program.prepare()
+            except StoreError:
+                self._plan(time.monotonic_ns())
+                raise
         self.notify_path.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._notify.bind(str(self.notify_path))
         death_signal = self.program.stop_signal
-        user, group = self.program.account or (None, None)
+        command = list(self.program.command())
+        user, group = self.program.account() or (None, None)
         try:
             self.process = subprocess.Popen(
-                list(self.program.command),
-                env={**self.program.environment, "NOTIFY_SOCKET": str(self.notify_path)},
+                command,
+                env={**self.program.environment(), "NOTIFY_SOCKET": str(self.notify_path)},
+                cwd="/",  # a server's account may not be able to enter ours
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -78,7 +92,7 @@ class Child:
                 preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal)),  # noqa: PLW1509 - no threads here
             )
         except OSError as error:
-            raise ServiceError(f"{self.program.name}: cannot start {self.program.command[0]}: {error}") from error
+            raise ServiceError(f"{self.program.name}: cannot start {command[0]}: {error}") from error
         if self.process.stdout is None:
             raise ServiceError(f"{self.program.name}: started without its log pipe")
         os.set_blocking(self.process.stdout.fileno(), False)
@@ -118,8 +132,7 @@ class Child:
         now_ns = time.monotonic_ns()
         if now_ns - self._started_ns > _STEADY_NS:
             self._back_off_ns = _FIRST_BACK_OFF_NS
-        self.start_at_ns = now_ns + self._back_off_ns
-        self._back_off_ns = min(2 * self._back_off_ns, _LONGEST_BACK_OFF_NS)
+        self._plan(now_ns)
         self.ready = False
         self.restarts += 1
         os.close(self.pidfd)
@@ -131,6 +144,10 @@ class Child:
         self._notify = None
         self.process = None
         return code
+
+    def _plan(self, now_ns: int) -> None:
+        self.start_at_ns = now_ns + self._back_off_ns
+        self._back_off_ns = min(2 * self._back_off_ns, _LONGEST_BACK_OFF_NS)
 
     def hangs(self, now_ns: int) -> bool:
         """Tell whether a daemon that used to say that it is alive has been silent for too long."""

@@ -10,10 +10,12 @@ from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _FILE_BYTES = 10_000_000
 _FILES = 4
+_PROGRESS_NS = 2_000_000_000
 _SHOWN = {"warning", "error", "critical"}
 
 
@@ -29,10 +31,13 @@ class Logbook:
 
     def say(self, text: str, level: str = "info") -> None:
         """Show a line of the supervisor's own, and log it."""
-        elapsed_s = (time.monotonic_ns() - self._started_ns) / 1e9
-        self._screen.write(f"{elapsed_s:7.2f} s  {text}\n")
-        self._screen.flush()
+        self.show(text)
         self.write("supervisor", level, text)
+
+    def show(self, text: str) -> None:
+        """Show a line of progress without logging it."""
+        elapsed_s = (time.monotonic_ns() - self._started_ns) / 1e9
+        _write_line(self._screen, f"{elapsed_s:7.2f} s  {text}")
 
     def write(self, service: str, level: str, event: str) -> None:
         """Log a line in the daemons' format."""
@@ -53,11 +58,7 @@ class Logbook:
         if level in _SHOWN and not silent:
             known = {"level", "event", "service", "timestamp", "error", "traceback"}
             details = " ".join(f"{key}={value}" for key, value in entry.items() if key not in known)
-            elapsed_s = (time.monotonic_ns() - self._started_ns) / 1e9
-            self._screen.write(f"{elapsed_s:7.2f} s  {service}: {event} {details}".rstrip() + "\n")
-            if "traceback" in entry:
-                self._screen.write(str(entry["traceback"]))
-            self._screen.flush()
+            self.show(f"{service}: {event} {details} {entry.get('traceback', '')}".rstrip())
 
     def last_error(self, service: str) -> str | None:
         """Return the last error that a child logged."""
@@ -67,5 +68,27 @@ class Logbook:
         self._file.emit(logging.makeLogRecord({"msg": line}))
 
 
+def _write_line(screen: TextIO, text: str) -> None:
+    screen.write(text + "\n")
+    screen.flush()
+
+
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class ScreenProgress:
+    """Show a long task's stages on stderr (or through `show`): each one's begin and end, and every two seconds."""
+
+    def __init__(self, show: Callable[[str], None] | None = None) -> None:
+        self._show = show or (lambda text: _write_line(sys.stderr, text))
+        self._stage = ""
+        self._shown_ns = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Note that `done` of `total` steps of `stage` are through."""
+        now_ns = time.monotonic_ns()
+        if stage == self._stage and done < total and now_ns - self._shown_ns < _PROGRESS_NS:
+            return
+        self._stage, self._shown_ns = stage, now_ns
+        self._show(f"{stage}: {done} of {total}")

@@ -1,4 +1,4 @@
-"""The supervisor behind `andon up`: children started in order, restarted with back-off, stopped in order.
+"""The supervisor behind `andon up`: children started in groups, restarted with back-off, stopped in rounds.
 
 One thread, one selector: pid descriptors tell of deaths, notify sockets of readiness, pipes bring the children's log
 lines, a wake-up descriptor the signals. If the supervisor itself is killed, the kernel signals every child.
@@ -6,7 +6,6 @@ lines, a wake-up descriptor the signals. If the supervisor itself is killed, the
 
 from __future__ import annotations
 
-import json
 import selectors
 import signal
 import socket
@@ -15,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from config.errors import EXIT_CONFIGURATION, ConfigurationError, ServiceError
+from config.errors import EXIT_CONFIGURATION, ConfigurationError, ServiceError, StoreError
 from deploy.child import Child, Program, meaning
 
 if TYPE_CHECKING:
@@ -94,19 +93,18 @@ class Supervisor:
             self.turn()
 
     def stop(self) -> None:
-        """Stop the children, last started first, servers after the daemons that use them."""
+        """Stop the children round by round: what feeds others goes before what it feeds."""
         self._stopping = True
-        daemons = [child for child in reversed(self._children) if child.program.probe is None]
-        servers = [child for child in reversed(self._children) if child.program.probe is not None]
-        for group in (daemons, servers):
+        for stops in sorted({child.program.stops for child in self._children}):
+            group = [child for child in self._children if child.program.stops == stops]
             for child in group:
                 child.signal(child.program.stop_signal)
             self._await_end(group, _STOP_S)
             for child in group:
                 if child.alive:
                     self._logbook.write(child.program.name, "warning", "did not stop in time: killed")
-                    child.signal(signal.SIGQUIT if child.program.probe else signal.SIGKILL)
-            self._await_end(group, _STOP_S / 2)
+                    child.signal(child.program.kill_signal)
+            self._await_end(group, _STOP_S)
             for child in group:
                 child.signal(signal.SIGKILL)
             self._await_end(group, _STOP_S)
@@ -118,7 +116,11 @@ class Supervisor:
                 key.data()
 
     def _launch(self, child: Child) -> None:
-        child.start()
+        try:
+            child.start()
+        except StoreError as error:
+            self._logbook.say(f"{child.program.name}: {error}: trying again", "warning")
+            return
         handlers = (self._logged, self._notified, self._ended)
         for descriptor, handler in zip(child.descriptors, handlers, strict=True):
             self._selector.register(descriptor, selectors.EVENT_READ, partial(handler, child))
@@ -160,8 +162,3 @@ class Supervisor:
         with suppress(BlockingIOError):
             while self._wake.recv(4096):
                 pass
-
-
-def describe(pids: dict[str, int]) -> str:
-    """Return the processes as JSON for the state folder, where doctor and tests look them up."""
-    return json.dumps(pids, indent=1)

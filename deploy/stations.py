@@ -1,0 +1,104 @@
+"""The station that `andon up` runs: the demo, a file, or one made for a folder of images."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from config import files, station
+from config.errors import ConfigurationError
+from config.recipe import Recipe, ViewRecipe
+from config.station import CameraSection, PlcSection, SimulationSection, Station, WorkersSection
+
+if TYPE_CHECKING:
+    from config.home import Home
+    from inference.bundle import Bundle
+
+_DEMO_FOLDER = Path(__file__).parent / "demo"
+DEMO = _DEMO_FOLDER / "station.toml"
+DEMO_KEYS = sorted(_DEMO_FOLDER.glob("*.pub"))  # public keys that the demo's bundles are signed with
+_CAMERA = "camera"
+_BUSIEST = 0.35  # share of the workers' time that a made station asks for
+_FASTEST_PER_S = 10.0
+_WORKERS = 2
+
+
+def read(path: Path | None) -> Station:
+    """Read a station file, by default the demo's; raise ConfigurationError for any fault in it or in its recipes."""
+    found = station.read(path or DEMO)
+    found.read_recipes()
+    return found
+
+
+def for_images(home: Home, images: Path, path: Path, bundle: Bundle, inference_s: float) -> Station:
+    """Make a station that plays the folder `images` as parts and judges them by `bundle` of file `path`."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", images.resolve().name).strip("-")[:32] or "images"
+    calibration = bundle.manifest.calibration
+    recipe = Recipe(
+        product=name,
+        job=1,
+        deadline_ms=1500,
+        views={
+            _CAMERA: ViewRecipe(
+                bundle=path.resolve(),
+                bundle_digest=bundle.digest,
+                review_above=calibration.review_above,
+                reject_above=calibration.reject_above,
+            )
+        },
+    )
+    file = home.path / "recipes" / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.write(file, recipe.model_dump_json(indent=2).encode())
+    options = {"path": str(images.resolve()), "channels": bundle.manifest.channels}
+    return Station(
+        station=name,
+        recipes={name: file},
+        recipe=name,
+        cameras=(CameraSection(name=_CAMERA, type="folder", options=options),),
+        workers=WorkersSection(count=_WORKERS),
+        plc=PlcSection(type="modbus", options={"port": 0}),
+        simulation=SimulationSection(
+            rate_per_s=round(min(_FASTEST_PER_S, _BUSIEST * _WORKERS / inference_s), 2), products=(name,)
+        ),
+    )
+
+
+def place(found: Station, port: int | None) -> Station:
+    """Settle the addresses: the console's port as asked for, a free port wherever 0 stands.
+
+    Raise ConfigurationError if the console's port is taken.
+    """
+    console = found.console.model_copy(update={"port": _free_port(found.console.host, found.console.port, port)})
+    plc = found.plc
+    if found.simulation and plc.options.get("port") == 0:
+        plc = plc.model_copy(update={"options": {**plc.options, "port": _bind("127.0.0.1", 0)}})
+    return found.model_copy(update={"console": console, "plc": plc})
+
+
+def digest_of(paths: list[Path]) -> str:
+    """Return a digest of files by name and content: the same images need no second training."""
+    summed = hashlib.sha256()
+    for path in sorted(paths):
+        summed.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return summed.hexdigest()[:16]
+
+
+def _free_port(host: str, standing: int, wanted: int | None) -> int:
+    port = standing if wanted is None else wanted
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        what = f"console: {host}:{port} cannot be served: {error.strerror}"
+        raise ConfigurationError(f"{what}; choose another port with --port (0: any that is free)") from error
+
+
+def _bind(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        return int(probe.getsockname()[1])

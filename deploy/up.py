@@ -1,0 +1,193 @@
+"""`andon up`: everything of one station under one supervisor, until Ctrl-C or for a number of parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from config.errors import ConfigurationError
+from config.home import Home, Run, default_path
+from deploy import stations
+from deploy.child import Program
+from deploy.lock import HomeLock
+from deploy.logbook import Logbook
+from deploy.rooms import check_rooms
+from deploy.servers import (
+    DATABASE_VARIABLE,
+    REDIS_VARIABLE,
+    Postgres,
+    Server,
+    Valkey,
+    external_database,
+    external_redis,
+)
+from deploy.summary import Summary, Tally
+from deploy.supervisor import Supervisor
+from storage.migrate import migrate
+
+if TYPE_CHECKING:
+    import argparse
+
+    from config.station import Station
+
+_READY_WITHIN_S = 60.0
+_START_IN_NS = 200_000_000
+_PROGRESS_NS = 2_000_000_000
+_DRAIN_NS = 90_000_000_000  # after the last part's deadline, for verdicts on their way through outages
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Run a station; return the exit code: 0 only if every trigger has its verdict and every verdict is recorded."""
+    began_ns = time.monotonic_ns()
+    check_rooms()
+    home = Home(arguments.home or default_path())
+    home.make()
+    with HomeLock(home.path) as lock:
+        logbook = Logbook(home.log)
+        lock.tell(doing="starting")
+        _check_disk(home)
+        _sweep(home)
+        if arguments.images:
+            station = _station_for_images(arguments, home, logbook)
+        else:
+            station = stations.read(arguments.station)
+        station = stations.place(station, arguments.port)
+        if arguments.parts is not None and station.simulation is None:
+            raise ConfigurationError("--parts needs a simulated line: the station file has no [simulation]")
+        run = Run(run_id=f"{time.time_ns() // 1_000_000:x}", parts=arguments.parts)
+        home.write_station(station)
+        home.write_run(run)
+        page = f"http://{station.console.host}:{station.console.port}/"
+        lock.tell(station=station.station, console=page)
+        supervisor = Supervisor(home.runtime, logbook)
+        try:
+            database_url = _start(supervisor, home, station, logbook)
+            if supervisor.stop_requested:
+                return 130
+            setup_s = (time.monotonic_ns() - began_ns) / 1e9
+            logbook.say(f"station {station.station!r} is running: console at {page}  (Ctrl-C stops)")
+            home.write_start(run, time.monotonic_ns() + _START_IN_NS)
+            tally = Tally(home, station, run, database_url)
+            _watch(supervisor, tally, logbook)
+        finally:
+            supervisor.stop()
+            logbook.say("stopped")
+        return _conclude(tally.summary(setup_s, supervisor.restarts), arguments)
+
+
+def _start(supervisor: Supervisor, home: Home, station: Station, logbook: Logbook) -> str:
+    """Start servers, then daemons; return the database's URL."""
+    servers: list[Server] = []
+    if os.environ.get(DATABASE_VARIABLE):
+        database_url = external_database(os.environ[DATABASE_VARIABLE])
+    else:
+        servers.append(postgres := Postgres(home.path))
+        database_url = postgres.url
+    if os.environ.get(REDIS_VARIABLE):
+        redis_url = external_redis(os.environ[REDIS_VARIABLE])
+    else:
+        servers.append(valkey := Valkey(home.path))
+        redis_url = valkey.url
+    supervisor.start([_server_program(server) for server in servers], _READY_WITHIN_S)
+    if supervisor.stop_requested:
+        return database_url
+    migrate(database_url)
+    logbook.say("database schema is current")
+    environment = {
+        **os.environ,
+        DATABASE_VARIABLE: database_url,
+        REDIS_VARIABLE: redis_url,
+        "ORT_DISABLE_TELEMETRY": "1",
+        "OPENCV_LOG_LEVEL": "ERROR",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+    def daemon(name: str, module: str, *extra: str, stops: int = 1) -> Program:
+        command = [sys.executable, "-m", module, "--home", str(home.path), *extra]
+        return Program(name, lambda: command, lambda: environment, stops=stops)
+
+    trust = [part for key in stations.DEMO_KEYS for part in ("--trust", str(key))]
+    first = [
+        daemon("storage", "storage", stops=2),
+        daemon("decision", "decision"),
+        daemon("console", "storage.console"),
+    ]
+    if station.simulation:
+        first.insert(0, daemon("plc-simulator", "deploy.plcsim"))
+    first += [
+        daemon(f"worker-{number}", "inference", "--worker", str(number), *trust)
+        for number in range(station.workers.count)
+    ]
+    supervisor.start(first, _READY_WITHIN_S)
+    cameras = [
+        daemon(f"camera-{camera.name}", "ingest", "--camera", camera.name, stops=0) for camera in station.cameras
+    ]
+    supervisor.start(cameras, _READY_WITHIN_S)
+    return database_url
+
+
+def _server_program(server: Server) -> Program:
+    return Program(
+        name=server.name,
+        command=server.command,
+        environment=server.environment,
+        account=server.user,
+        stop_signal=server.stop_signal,
+        kill_signal=server.kill_signal,
+        prepare=server.prepare,
+        probe=server.ready,
+        stops=3,
+        silent=True,
+    )
+
+
+def _watch(supervisor: Supervisor, tally: Tally, logbook: Logbook) -> None:
+    """Turn until the last part is recorded, or for ever; say now and then how far it is."""
+    due_ns = time.monotonic_ns() + _PROGRESS_NS
+
+    def done() -> bool:
+        nonlocal due_ns
+        now_ns = time.monotonic_ns()
+        if now_ns < due_ns:
+            return False
+        due_ns = now_ns + (_PROGRESS_NS if not tally.all_triggered(now_ns) else _PROGRESS_NS // 8)
+        line = tally.look()
+        if line:
+            logbook.show(line)
+        return tally.complete(now_ns) or tally.hopeless(now_ns, _DRAIN_NS)
+
+    supervisor.run(done)
+
+
+def _conclude(summary: Summary, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        sys.stdout.write(json.dumps(summary.as_json()) + "\n")
+    else:
+        sys.stdout.write(summary.as_text() + "\n")
+    sys.stdout.flush()
+    return 0 if summary.whole else 1
+
+
+def _station_for_images(arguments: argparse.Namespace, home: Home, logbook: Logbook) -> Station:
+    """Make a station for a folder of images, with the bundle named or one fitted on its good images first."""
+    from deploy.teaching import inference_s, obtain_bundle  # noqa: PLC0415 - onnxruntime (and torch) only where asked for
+
+    path, bundle = obtain_bundle(home, arguments.images, arguments.bundle, stations.DEMO_KEYS, logbook)
+    return stations.for_images(home, arguments.images, path, bundle, inference_s(bundle))
+
+
+def _check_disk(home: Home) -> None:
+    free_mb = shutil.disk_usage(home.path).free / 1e6
+    if free_mb < 300:  # noqa: PLR2004 - PostgreSQL's first files, a journal segment and a log
+        raise ConfigurationError(f"{home.path}: only {free_mb:.0f} MB of disk are free: 300 MB are needed to start")
+
+
+def _sweep(home: Home) -> None:
+    """Remove what a dead run left in the runtime folder; the outbox stays, it may hold verdicts."""
+    for pattern in ("*.ring", "*.sock", "notify-*", "*.cursor"):
+        for leftover in home.runtime.glob(pattern):
+            leftover.unlink(missing_ok=True)
