@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 _JUDGED_KEPT = 20_000  # verdicts remembered for repeated triggers
 _ENLISTED_NS = 1_000_000_000
 _EVERY_NS = 100_000_000
+_MARGIN_NS = 2_000_000
 _OUTBOX_ALMOST_FULL = 0.9
 _REPORT_NS = 3_000_000_000  # after the part should have reached the gate
 _UNKNOWN_TRAVEL_NS = 5_000_000_000
@@ -125,8 +126,9 @@ class Decision(Service):
             self._report_gate(waiting, None)
 
     def next_ns(self) -> int | None:
-        """Wake for the next deadline."""
-        return self._docket.next_ns()
+        """Wake a little before the next deadline, so that a FAULT is in time as well."""
+        due_ns = self._docket.next_ns()
+        return None if due_ns is None else due_ns - _MARGIN_NS
 
     def close(self) -> None:
         """Judge what is still open (a FAULT where a view is missing), then bring the gate to rest."""
@@ -203,7 +205,7 @@ class Decision(Service):
             self._full.occur(fill=round(self._outbox.fill, 2))
             return
         self._full.end()
-        for part in self._docket.due(now_ns):
+        for part in self._docket.due(now_ns + _MARGIN_NS):
             self._judge(part)
 
     def _judge(self, part: OpenPart) -> None:

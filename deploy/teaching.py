@@ -27,7 +27,7 @@ _TIMED_RUNS = 3
 def obtain_bundle(
     home: Home, images: Path, named: Path | None, keys: Sequence[Path], logbook: Logbook
 ) -> tuple[Path, Bundle]:
-    """Return path and content of the bundle `named`, or of one fitted on the good images of `images`, kept for next time.
+    """Return path and content of the bundle `named`, or of one fitted on `images` and kept.
 
     Raise ConfigurationError if the folder is none to learn from, MissingExtraError where torch is not installed.
     """

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from config.station import Station
 
+_INTERRUPTED = 130
 _READY_WITHIN_S = 60.0
 _START_IN_NS = 200_000_000
 _PROGRESS_NS = 2_000_000_000
@@ -64,19 +65,23 @@ def up(arguments: argparse.Namespace) -> int:
         page = f"http://{station.console.host}:{station.console.port}/"
         lock.tell(station=station.station, console=page)
         supervisor = Supervisor(home.runtime, logbook)
+        summary = None
         try:
             database_url = _start(supervisor, home, station, logbook)
-            if supervisor.stop_requested:
-                return 130
-            setup_s = (time.monotonic_ns() - began_ns) / 1e9
-            logbook.say(f"station {station.station!r} is running: console at {page}  (Ctrl-C stops)")
-            home.write_start(run, time.monotonic_ns() + _START_IN_NS)
-            tally = Tally(home, station, run, database_url)
-            _watch(supervisor, tally, logbook)
+            if not supervisor.stop_requested:
+                setup_s = (time.monotonic_ns() - began_ns) / 1e9
+                logbook.say(f"station {station.station!r} is running: console at {page}  (Ctrl-C stops)")
+                home.write_start(run, time.monotonic_ns() + _START_IN_NS)
+                tally = Tally(home, station, run, database_url)
+                _watch(supervisor, tally, logbook)
+                summary = tally.summary(setup_s, supervisor.restarts)
+                tally.close()
         finally:
             supervisor.stop()
             logbook.say("stopped")
-        return _conclude(tally.summary(setup_s, supervisor.restarts), arguments)
+        if summary is None:
+            return _INTERRUPTED
+        return _conclude(summary, arguments)
 
 
 def _start(supervisor: Supervisor, home: Home, station: Station, logbook: Logbook) -> str:

@@ -1,0 +1,182 @@
+"""What a run came to: triggers counted at the cameras, everything else in the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from config.errors import StoreError
+from config.messages import Judgement
+from ingest.grabber import Cursor
+from storage.query import QueryService
+
+if TYPE_CHECKING:
+    from config.home import Home, Run
+    from config.schedule import Schedule
+    from config.station import Station
+    from storage.answers import Latency
+    from storage.answers import Summary as Recorded
+
+_REPORTS_NS = 6_000_000_000  # after the last part: the gate has reported, or never will
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in numbers."""
+
+    triggers: int
+    recorded: Recorded
+    frames: int
+    seconds: float
+    setup_s: float
+    restarts: dict[str, int]
+
+    @property
+    def missing(self) -> int:
+        """Triggers without a recorded verdict."""
+        return self.triggers - self.recorded.recorded + self.recorded.doubled
+
+    @property
+    def whole(self) -> bool:
+        """Whether every trigger has one verdict and every verdict is recorded once."""
+        return self.missing == 0 and self.recorded.doubled == 0
+
+    def as_json(self) -> dict[str, object]:
+        """Return the summary as `--json` prints it."""
+        found = self.recorded
+        values: dict[str, object] = {
+            "triggers": self.triggers,
+            "verdicts": {verdict.value: found.verdicts.get(verdict, 0) for verdict in Judgement},
+            "recorded": found.recorded,
+            "doubled": found.doubled,
+            "missing": self.missing,
+            "late": found.late,
+            "overruns": found.overruns,
+            "gate_commands": found.gate_commands,
+            "gate_confirmed": found.gate_confirmed,
+            "latency_ms": {
+                "trigger_to_verdict": _latency(found.trigger_to_verdict),
+                "trigger_to_gate": _latency(found.trigger_to_gate),
+            },
+            "fps": round(self.frames / self.seconds, 2) if self.seconds > 0 else None,
+            "setup_s": round(self.setup_s, 2),
+            "restarts": self.restarts,
+        }
+        truth = found.truth
+        if truth.good + truth.bad:
+            values["truth"] = {
+                "false_reject": truth.false_reject,
+                "escape": truth.escape,
+                "good": truth.good,
+                "bad": truth.bad,
+                "good_review": truth.good_review,
+                "bad_review": truth.bad_review,
+            }
+        return values
+
+    def as_text(self) -> str:
+        """Return the summary for a person."""
+        values = self.as_json()
+        found, truth = self.recorded, self.recorded.truth
+        verdicts = ", ".join(f"{found.verdicts.get(verdict, 0)} {verdict}" for verdict in Judgement)
+        to_verdict, to_gate = found.trigger_to_verdict, found.trigger_to_gate
+        lines = [
+            f"{self.triggers} triggers, {found.recorded} verdicts recorded ({verdicts}), {self.missing} missing",
+            f"gate: {found.gate_commands} commands taken, {found.gate_confirmed} confirmed",
+            f"{found.late} late, {found.overruns} overruns",
+            f"trigger to verdict {_say(to_verdict)}; trigger to gate {_say(to_gate)}; {values['fps']} frames/s",
+        ]
+        if truth.good + truth.bad:
+            lines.append(
+                f"truth: {truth.false_reject} of {truth.good} good parts rejected ({truth.good_review} to review), "
+                f"{truth.escape} of {truth.bad} bad parts passed ({truth.bad_review} to review)"
+            )
+        if self.restarts:
+            lines.append("restarted: " + ", ".join(f"{name} {count}x" for name, count in self.restarts.items()))
+        return "\n".join(lines)
+
+
+class Tally:
+    """Follow a run while it goes on, from outside of the processes that make it."""
+
+    def __init__(self, home: Home, station: Station, run: Run, database_url: str) -> None:
+        self._run = run
+        self._cameras = len(station.cameras)
+        self._schedule: Schedule | None = home.schedule()
+        self._longest_deadline_ns = max(recipe.deadline_ms for recipe in station.read_recipes().values()) * 1_000_000
+        self._cursors = [Cursor(home.runtime / f"{camera.name}.{run.run_id}.cursor") for camera in station.cameras]
+        self._query = QueryService(database_url)
+        self._recorded: Recorded | None = None
+
+    @property
+    def triggers(self) -> int:
+        """How many parts have triggered a camera: the grabbers count in memory that outlives them."""
+        return max(cursor.read() for cursor in self._cursors)
+
+    def all_triggered(self, now_ns: int) -> bool:
+        """Whether the last part of the run has passed the cameras."""
+        return self._last_ns is not None and now_ns > self._last_ns
+
+    def look(self) -> str:
+        """Ask the database how far the run is; return a line for the screen."""
+        try:
+            self._recorded = self._query.summary(self._run.run_id)
+        except StoreError:
+            return f"{self.triggers} triggers; the database is away, the journal keeps the verdicts"
+        found = self._recorded
+        of = f" of {self._run.parts}" if self._run.parts else ""
+        verdicts = "  ".join(f"{verdict} {found.verdicts.get(verdict, 0)}" for verdict in Judgement)
+        p99_ms = found.trigger_to_verdict.p99_ms
+        latency = f"  p99 {p99_ms:.0f} ms" if p99_ms is not None else ""
+        return f"{self.triggers}{of} triggers  {verdicts}{latency}"
+
+    def complete(self, now_ns: int) -> bool:
+        """Whether all parts are through, recorded, and reported by the gate."""
+        if self._run.parts is None or self._last_ns is None or self._recorded is None or not self.all_triggered(now_ns):
+            return False
+        if self.triggers < self._run.parts or self._recorded.recorded < self._run.parts:
+            return False
+        return self._recorded.gate_reports >= self._run.parts or now_ns > self._last_ns + self._gate_ns + _REPORTS_NS
+
+    def hopeless(self, now_ns: int, patience_ns: int) -> bool:
+        """Whether verdicts are still missing so long after the last deadline that waiting is no use."""
+        return self._last_ns is not None and now_ns > self._last_ns + self._longest_deadline_ns + patience_ns
+
+    def summary(self, setup_s: float, restarts: dict[str, int]) -> Summary:
+        """Return the run's summary as last seen; raise StoreError if the database was never seen."""
+        if self._recorded is None:
+            raise StoreError("the database did not answer once: the journal keeps what was judged")
+        found = self._recorded
+        seconds = 0.0
+        if found.first_trigger and found.last_trigger:
+            seconds = (found.last_trigger - found.first_trigger).total_seconds()
+        frames = max(0, found.recorded - 1) * self._cameras
+        return Summary(self.triggers, found, frames, seconds, setup_s, restarts)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._query.close()
+
+    @property
+    def _last_ns(self) -> int | None:
+        if self._schedule is None or self._run.parts is None:
+            return None
+        return self._schedule.time_ns(self._run.parts - 1)
+
+    @property
+    def _gate_ns(self) -> int:
+        return self._schedule.gate_travel_ns if self._schedule else 0
+
+
+def _latency(found: Latency) -> dict[str, float | None]:
+    return {
+        "p50": None if found.p50_ms is None else round(found.p50_ms, 2),
+        "p99": None if found.p99_ms is None else round(found.p99_ms, 2),
+        "max": None if found.max_ms is None else round(found.max_ms, 2),
+    }
+
+
+def _say(found: Latency) -> str:
+    if found.p50_ms is None or found.p99_ms is None or found.max_ms is None:
+        return "not measured"
+    return f"p50 {found.p50_ms:.1f} p99 {found.p99_ms:.1f} max {found.max_ms:.1f} ms"
