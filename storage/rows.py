@@ -1,0 +1,146 @@
+"""What a record becomes in PostgreSQL: rows of `storage/schema.py`, in the order of `COLUMNS`. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Table
+
+from config.errors import InputError
+from config.messages import Evidence, GateCommand, GateOutcome, GateReport, Verdict, View
+from storage import schema
+
+Row = tuple[Any, ...]
+COLUMNS = {
+    table: tuple(column.name for column in table.columns if column.server_default is None)
+    for table in (schema.verdict, schema.view, schema.defect, schema.gate_report, schema.image)
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAP_ITEM_BYTES = 2  # float16
+_DEFLATE_LEVEL = 1  # higher ones save 1 % of a map and take half as long again
+
+
+def rows(message: object, payload: Sequence[bytes]) -> Iterator[tuple[Table, Row]]:
+    """Yield the rows of a Verdict, GateReport or Evidence; raise InputError for what no row can say."""
+    match message:
+        case Verdict():
+            yield from _verdict(message, payload)
+        case GateReport():
+            yield schema.gate_report, _gate_report(message)
+        case Evidence():
+            yield schema.image, _image(message, payload)
+        case _:
+            raise InputError(f"{type(message).__name__} is no record: expected Verdict, GateReport or Evidence")
+
+
+def run_of(verdict: Verdict) -> str:
+    """Return the run that a part belongs to: its id is `<station>-<run>-<sequence, 8 digits>`."""
+    before, after = f"{verdict.station}-", f"-{verdict.sequence:08}"
+    run = verdict.part_id.removeprefix(before).removesuffix(after)
+    if not run or f"{before}{run}{after}" != verdict.part_id:
+        raise InputError(f"part_id {verdict.part_id!r:.80}: expected {before}<run>{after}")
+    return run
+
+
+def confirmed(command: GateCommand, outcome: GateOutcome | None) -> bool:
+    """Tell whether the PLC saw what the command asked for: all but PASS eject."""
+    return outcome is (GateOutcome.PASSED if command is GateCommand.PASS else GateOutcome.EJECTED)
+
+
+def _verdict(verdict: Verdict, payload: Sequence[bytes]) -> Iterator[tuple[Table, Row]]:
+    time = _time(verdict.trigger_time_ns)
+    scores = [view.score for view in verdict.views if view.score is not None]
+    truth = verdict.truth
+    yield (
+        schema.verdict,
+        (
+            verdict.part_id,
+            run_of(verdict),
+            verdict.sequence,
+            verdict.station,
+            verdict.line,
+            verdict.product,
+            verdict.recipe,
+            verdict.recipe_version,
+            verdict.verdict.value,
+            [reason.value for reason in verdict.reasons],
+            max(scores, default=None),
+            verdict.gate.value,
+            time,
+            verdict.trigger_ns,
+            verdict.judged_ns,
+            verdict.deadline_ns,
+            truth.good if truth else None,
+            truth.defect if truth else None,
+            truth.source if truth else None,
+        ),
+    )
+    maps = iter(payload)
+    for view in verdict.views:
+        yield schema.view, _view(verdict.part_id, time, view, _map(view, maps))
+        for index, region in enumerate(view.regions):
+            box = (region.x_px, region.y_px, region.width_px, region.height_px, region.area_px)
+            yield schema.defect, (verdict.part_id, view.camera, index, time, *box, region.score)
+    if next(maps, None) is not None:
+        raise InputError(f"{verdict.part_id}: more maps than views with a map_shape")
+
+
+def _map(view: View, maps: Iterator[bytes]) -> bytes | None:
+    if view.map_shape is None:
+        return None
+    content = next(maps, b"")
+    height, width = view.map_shape
+    if len(content) != height * width * _MAP_ITEM_BYTES:
+        raise InputError(f"view {view.camera}: a float16 map of {height} x {width} is not {len(content)} bytes")
+    return zlib.compress(content, _DEFLATE_LEVEL)
+
+
+def _view(part_id: str, time: datetime, view: View, deflated_map: bytes | None) -> Row:
+    return (
+        part_id,
+        view.camera,
+        time,
+        view.verdict.value,
+        [reason.value for reason in view.reasons],
+        view.score,
+        view.review_above,
+        view.reject_above,
+        view.bundle_digest,
+        *(view.frame_shape or (None, None, None)),
+        *(view.map_shape or (None, None)),
+        deflated_map,
+        view.worker,
+        view.batch_size,
+        view.received_ns,
+        view.started_ns,
+        view.finished_ns,
+    )
+
+
+def _gate_report(report: GateReport) -> Row:
+    return (
+        report.part_id,
+        report.command.value,
+        report.written_ns,
+        report.outcome.value if report.outcome else None,
+        report.reported_ns,
+        confirmed(report.command, report.outcome),
+    )
+
+
+def _image(evidence: Evidence, payload: Sequence[bytes]) -> Row:
+    if len(payload) != 1:
+        raise InputError(f"{evidence.record_id}: one JPEG expected, not {len(payload)} payload parts")
+    region = schema.WHOLE if evidence.region is None else evidence.region
+    size = (evidence.width_px, evidence.height_px)
+    return (evidence.part_id, evidence.camera, evidence.purpose, region, *size, payload[0])
+
+
+def _time(unix_ns: int) -> datetime:
+    try:
+        return _EPOCH + timedelta(microseconds=unix_ns // 1000)
+    except OverflowError:
+        raise InputError(f"trigger_time_ns {unix_ns}: is no time between the years 1 and 9999") from None

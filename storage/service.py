@@ -1,0 +1,174 @@
+"""The storage process: records come in, are journalled together with one fsync, and are acknowledged.
+
+The loop knows sockets and the journal only. Two threads go on from there: one to PostgreSQL (`storage/postgres.py`),
+one to Redis (`storage/live.py`); neither is ever waited for.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import zmq
+
+from config import bus
+from config.bus import Receiver
+from config.errors import StoreError
+from config.home import Home
+from config.log import Condition, logger
+from config.messages import AnyMessage, Evidence, GateReport, Health, Recorded, Verdict, encode
+from config.service import Service
+from storage.addresses import database_url, redis_url
+from storage.journal import Journal
+from storage.live import LivePicture
+from storage.postgres import PostgresWriter
+
+_MB = 1024 * 1024
+_GROUP_BYTES = 8 * _MB  # journalled at once, at most
+_RECENT = 50_000  # record ids by which a record that comes twice is known
+_FIRST_TRY_S = 2.0  # what READY waits for PostgreSQL; the journal takes records without it
+_DRAIN_S = 0.8
+_LIVE_S = 0.1
+
+RecordMessage = Verdict | GateReport | Evidence
+
+
+class _Waiting(NamedTuple):
+    message: RecordMessage
+    payload: list[bytes]
+    peer: bytes
+
+
+class Storage(Service):
+    """Journal what couriers bring, acknowledge it, and hand it to PostgreSQL and Redis."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__("storage", home)
+        self._opened = ExitStack()
+        self._group: list[_Waiting] = []
+        self._group_bytes = 0
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._states: dict[str, str] = {}
+        self._refused = Condition("not_journalled", self.counters)
+        self._unexpected = Condition("unexpected_message", self.counters)
+
+    def open(self) -> None:
+        """Take over the journal and begin; PostgreSQL and Redis may come later."""
+        self.home.make()
+        station = self.home.read_station()
+        database, redis = database_url(), redis_url()
+        limits = station.storage
+        self._journal = Journal(
+            self.home.journal, limits.journal_limit_mb * _MB, limits.free_disk_mb * _MB, self.counters
+        )
+        self._opened.callback(self._journal.close)
+        self._live = LivePicture(redis, station.station, self.home.read_run().run_id, self.counters)
+        self._live.start()
+        self._opened.callback(self._live.stop, _LIVE_S)
+        self._writer = PostgresWriter(database, self._journal, self.counters)
+        self._writer.start()
+        self._opened.callback(self._writer.stop, _DRAIN_S)
+        self._records = self.bus.bind(zmq.ROUTER, self.home.endpoint("records"))
+        self._receiver = Receiver(self._records, self._take, self.counters)
+        self.watch(self._records, self._receive)
+        health = self.bus.bind(zmq.PULL, self.home.endpoint("health"))
+        self.watch(health, Receiver(health, self._take_health, self.counters))
+        self._opened.callback(self._commit)
+        self._writer.tried.wait(_FIRST_TRY_S)
+        self._judge()
+
+    def tick(self, now_ns: int) -> None:
+        """Journal what has come in this round."""
+        del now_ns
+        self._commit()
+        self._judge()
+        for thread in (self._writer, self._live):
+            if not thread.is_alive():
+                raise StoreError(f"the thread that writes to {thread.name} has ended: see its traceback above")
+
+    def close(self) -> None:
+        """Leave everything acknowledged on disk; what PostgreSQL does not take in time stays in the journal."""
+        self._opened.close()
+
+    def _receive(self) -> None:
+        """Take all that waits, so that one fsync serves it all."""
+        while self._group_bytes < _GROUP_BYTES and self._records.poll(0):
+            self._receiver()
+
+    def _take(self, message: AnyMessage, payload: list[bytes], peer: bytes) -> None:
+        if not isinstance(message, RecordMessage):
+            self._unexpected.occur(kind=message.kind, peer=peer.decode(errors="replace"))
+            return
+        self._unexpected.end()
+        self._group.append(_Waiting(message, payload, peer))
+        self._group_bytes += sum(map(len, payload)) + 1  # the header's length matters little here
+
+    def _take_health(self, message: AnyMessage, payload: list[bytes], peer: bytes) -> None:
+        del payload
+        if not isinstance(message, Health):
+            self._unexpected.occur(kind=message.kind, peer=peer.decode(errors="replace"))
+            return
+        if self._states.get(message.service) != message.state:
+            self._states[message.service] = message.state
+            logger().info("state", of=message.service, state=message.state, detail=message.detail)
+        self._live.offer(message)
+
+    def _commit(self) -> None:
+        """Journal the group with one fsync, then acknowledge it and let the others know."""
+        if not self._group:
+            return
+        group, self._group, self._group_bytes = self._group, [], 0
+        fresh: dict[str, _Waiting] = {}
+        for waiting in group:
+            if _is_kept(waiting.message) and waiting.message.record_id not in self._recent:
+                fresh.setdefault(waiting.message.record_id, waiting)
+        self._write(list(fresh.values()))
+        recorded: defaultdict[bytes, list[str]] = defaultdict(list)
+        for message, payload, peer in group:
+            if not _is_kept(message):
+                self.counters["live_images"] += 1
+                self._live.offer(message, payload)
+            elif message.record_id not in self._recent:
+                continue  # not on disk: its courier will bring it again
+            elif fresh.pop(message.record_id, None) is None:
+                self.counters["doubles"] += 1
+            else:
+                self.counters[message.kind.partition("/")[0]] += 1
+                self._live.offer(message, payload)
+            recorded[peer].append(message.record_id)
+        for peer, record_ids in recorded.items():
+            bus.send(self._records, Recorded(record_ids=tuple(record_ids)), to=peer)
+        while len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+
+    def _write(self, fresh: list[_Waiting]) -> None:
+        if not fresh:
+            return
+        reason = "the journal or its disk is full"
+        try:
+            taken = self._journal.append([encode(message, payload) for message, payload, _ in fresh])
+        except StoreError as error:
+            taken, reason = [], str(error)
+        for index in taken:
+            self._recent[fresh[index].message.record_id] = None
+        self.counters["journalled"] += len(taken)
+        if len(taken) < len(fresh):
+            self._refused.occur(reason=reason, journal_bytes=self._journal.size_bytes)
+        else:
+            self._refused.end()
+        if taken:
+            self._writer.wake()
+
+    def _judge(self) -> None:
+        """Say how things are."""
+        self.counters["journal_bytes"] = self._journal.size_bytes
+        self.counters["journal_backlog_bytes"] = self._writer.backlog_bytes
+        journal = "records are not journalled: see the log" if self._refused.active else None
+        problems = [problem for problem in (journal, self._writer.problem, self._live.problem) if problem]
+        self.state, self.detail = ("DEGRADED" if problems else "READY"), "; ".join(problems)
+
+
+def _is_kept(message: RecordMessage) -> bool:
+    """Tell whether a record belongs in the journal: pictures for the live page alone do not."""
+    return not (isinstance(message, Evidence) and message.purpose == "live")
