@@ -9,7 +9,7 @@ from ingest.parts.sheet import Sheet
 _STEEL_BGR = (168, 165, 160)
 _MATERIAL = Material(
     grain="brushed",
-    grain_strength=0.055,
+    grain_strength=0.045,
     gloss=0.3,
     edge=0.009,
     scratch_bgr=(236, 236, 236),

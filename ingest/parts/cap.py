@@ -74,11 +74,11 @@ def _inside_features() -> tuple[Feature, ...]:
     def cavity(sheet: Sheet) -> None:
         sheet.lift(sheet.letters("7", 0, 0, 0.045), 0.006, 0.003)
 
-    ribs = [_rib(f"rib {number + 1}", 30 + 360 / _RIBS * number, 0.075, 0.225) for number in range(_RIBS)]
+    ribs = [_rib(f"rib {number + 1}", 21 + 360 / _RIBS * number, 0.075, 0.225) for number in range(_RIBS)]
     return (*ribs, Feature("cavity number", 0, 0, 0.045, cavity))
 
 
 def _rib(name: str, angle_deg: float, inner: float, outer: float) -> Feature:
     ((x, y),) = sector(0, 0, 0, (inner + outer) / 2, angle_deg, angle_deg)[0][:1]
     shape = box(x, y, outer - inner, 0.03, corner=0.012, angle_deg=angle_deg)
-    return Feature(name, float(x), float(y), (outer - inner) / 2 + 0.02, lambda sheet: sheet.lift(shape, 0.013, 0.014))
+    return Feature(name, float(x), float(y), (outer - inner) / 2 + 0.02, lambda sheet: sheet.lift(shape, 0.016, 0.014))

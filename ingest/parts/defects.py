@@ -18,6 +18,7 @@ KINDS: tuple[DefectKind, ...] = get_args(DefectKind)
 Mask = npt.NDArray[np.bool_]
 
 _SHIFT = 4
+_DIRECTIONS = 6  # tried until a feature stays on the part
 _SHOWS = 0.12  # opacity from which a pixel counts as defective
 
 
@@ -52,12 +53,13 @@ def displace(drawn: Template, defect: Defect, rng: np.random.Generator) -> Displ
         return Displacement(by_area[min(len(by_area) - 1, int(place * len(by_area)))], away=True)
     index = int(rng.integers(len(drawn.sprites)))
     sprite = drawn.sprites[index]
-    distance = (0.016 + 0.034 * defect.severity) * drawn.scale_px
-    direction = rng.uniform(0, 2 * math.pi)
-    move = (distance * math.cos(direction), distance * math.sin(direction))
-    turn = math.copysign(4 + 14 * defect.severity, rng.uniform(-1, 1))
+    distance = (0.02 + 0.034 * defect.severity) * drawn.scale_px
     # a long feature sweeps a wide arc when it turns
-    return Displacement(index, away=False, move_px=move, turn_deg=turn * min(1.0, 0.06 / sprite.feature.reach))
+    turn = math.copysign(4 + 14 * defect.severity, rng.uniform(-1, 1)) * min(1.0, 0.06 / sprite.feature.reach)
+    directions = rng.uniform(0, 2 * math.pi) + np.arange(_DIRECTIONS) * (2 * math.pi / _DIRECTIONS)
+    moves = [(distance * math.cos(direction), distance * math.sin(direction)) for direction in directions]
+    beyond = [int((sprite.footprint(drawn.body.shape, move, turn) & ~drawn.body).sum()) for move in moves]
+    return Displacement(index, away=False, move_px=moves[int(np.argmin(beyond))], turn_deg=turn)
 
 
 def spoil(surface: Pixels, drawn: Template, defect: Defect, rng: np.random.Generator) -> Mask:

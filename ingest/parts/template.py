@@ -21,6 +21,7 @@ PRODUCTS: dict[str, Callable[[Side], Product]] = {
     "cap": cap.seen_from,
 }
 _KEPT = 16  # templates in memory: products x sides x sizes that one process uses
+_HALF = 127  # of 255: half covered
 _DIFFERS = 5  # grey levels by which a feature shows
 _BELT_GRAIN = 60  # of 255, where the part's is 255
 _MARGIN = 0.35  # of a feature's reach, so that it can turn
@@ -80,7 +81,8 @@ class Template:
 
     bare: Pixels  # (H, W, 4): BGR and grain of the body without features
     sprites: tuple[Sprite, ...]
-    solid: npt.NDArray[np.bool_]  # (H, W) where the whole part has material
+    body: npt.NDArray[np.bool_]  # (H, W) where the body has material
+    solid: npt.NDArray[np.bool_]  # (H, W) where the whole part has: less its holes
     outline_px: npt.NDArray[np.float32]  # (N, 2) points along its outer edge
     inside_px: npt.NDArray[np.int64]  # (N,) flat places well inside the material
     material: Material
@@ -98,15 +100,15 @@ def template(product: str, side: Side, width_px: int, height_px: int) -> Templat
     if product not in PRODUCTS:
         raise ConfigurationError(f"no product {product!r} can be rendered: there are {', '.join(PRODUCTS)}")
     drawn = PRODUCTS[product](side)
-    bare, _ = _surface(drawn, (), (width_px, height_px))
+    bare, body = _surface(drawn, (), (width_px, height_px))
     whole, solid = _surface(drawn, drawn.features, (width_px, height_px))
-    inside = solid > 127  # noqa: PLR2004 - half covered
+    inside = solid > _HALF
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(contours, key=len).reshape(-1, 2).astype(np.float32)
     reach = max(3, round(0.03 * min(width_px, height_px)))
     core = cv2.erode(inside.astype(np.uint8), np.ones((reach, reach), np.uint8))
     sprites = tuple(_sprite(feature, bare, whole) for feature in drawn.features)
-    return Template(bare, sprites, inside, outline, np.flatnonzero(core), drawn.material)
+    return Template(bare, sprites, body > _HALF, inside, outline, np.flatnonzero(core), drawn.material)
 
 
 def _surface(product: Product, features: tuple[Feature, ...], size_px: tuple[int, int]) -> tuple[Pixels, Pixels]:
