@@ -79,7 +79,7 @@ class Engine(Session):
         return self.bundle.digest
 
     def warm(self, buckets: Iterable[int], frame_px: tuple[int, int] | None = None) -> None:
-        """Run each batch size once, for a new shape stalls its first run; `frame_px` is (height, width), or as trained."""
+        """Run each batch size once: a new shape stalls its first run. `frame_px` is (height, width), or as trained."""
         manifest = self.bundle.manifest
         height_px, width_px = frame_px or (manifest.frame_height_px, manifest.frame_width_px)
         for bucket in buckets:
