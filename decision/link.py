@@ -330,6 +330,10 @@ class Link:
             raise DeviceError(
                 f"the PLC holds run {inputs.run}, not {self._run}: it restarted, or serves another station"
             )
+        if inputs.requested_job != self._requested_job:
+            self._requested_job = inputs.requested_job
+            if inputs.requested_job:
+                self._tell(JobRequested(inputs.requested_job))
         if inputs.heartbeat != self._plc_heartbeat:
             self._plc_heartbeat, self._plc_heartbeat_ns = inputs.heartbeat, now_ns
             if not self._up:
@@ -337,10 +341,6 @@ class Link:
                 self._tell(LinkUp())
         elif now_ns - self._plc_heartbeat_ns > _PLC_SILENT_NS:
             raise DeviceError("the PLC answers but its heartbeat stands still: its program does not run")
-        if inputs.requested_job != self._requested_job:
-            self._requested_job = inputs.requested_job
-            if inputs.requested_job:
-                self._tell(JobRequested(inputs.requested_job))
         self._fetch_outcomes(inputs.outcome_count)
 
     def _fetch_outcomes(self, count: int) -> None:
