@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from config import files
 from config.errors import ConfigurationError
 
 _SIGNING = "signing.pem"
@@ -45,6 +47,8 @@ class SigningKey:
             if path.stat().st_mode & 0o077:
                 raise ConfigurationError(f"{path}: others can read this private key: chmod 600 it")
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+            if isinstance(key, Ed25519PrivateKey) and not (folder / _PUBLIC).exists():
+                files.write(folder / _PUBLIC, _pem(key.public_key()))
         except OSError as error:
             raise ConfigurationError(f"{path}: no signing key can be kept here: {error.strerror}") from error
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -105,19 +109,18 @@ def raw(key: Ed25519PublicKey) -> bytes:
 
 def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
+    private = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     temporary = folder / f".{_SIGNING}.{os.getpid()}"
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(private)
-        try:
-            os.link(temporary, folder / _SIGNING)  # fails where another process was first: its key counts
-        except FileExistsError:
-            return
-        (folder / _PUBLIC).write_bytes(public)
+        with contextlib.suppress(FileExistsError):  # another process was first: its key counts
+            os.link(temporary, folder / _SIGNING)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _pem(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
