@@ -1,0 +1,163 @@
+"""What every file in inference/detectors must keep to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from config import plugins
+from inference.bundle import Bundle
+from inference.engine import Engine
+from inference.images import Frame
+from inference.keys import SigningKey, TrustStore
+from inference.training import TrainingOptions, detector, train
+from inference.training.export import prove, to_onnx
+from inference.training.good_images import GoodImages
+from inference.training.learning import Fitted, fit
+from inference.training.progress import unheard
+
+NAMES = plugins.names("inference.detectors")
+HEIGHT_PX, WIDTH_PX = 72, 96
+IMAGES = 8
+
+
+def part(seed: int, height_px: int = HEIGHT_PX, width_px: int = WIDTH_PX, *, scratch: bool = False) -> Frame:
+    """Return a grey-blue part (H, W, 3) with a disc and a bar, slightly different for every seed."""
+    rng = np.random.default_rng(seed)
+    frame = np.full((height_px, width_px, 3), (120, 100, 90), np.uint8)
+    x_px, y_px = width_px // 2 + int(rng.integers(-2, 3)), height_px // 2 + int(rng.integers(-2, 3))
+    cv2.circle(frame, (x_px, y_px), height_px // 4, (200, 190, 180), -1)
+    cv2.rectangle(frame, (x_px - width_px // 3, y_px - 2), (x_px + width_px // 3, y_px + 2), (60, 60, 70), -1)
+    if scratch:
+        cv2.line(frame, (x_px - 15, y_px - 20), (x_px + 18, y_px + 14), (20, 20, 250), 3)
+    return np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("parts")
+    for kind in ("colour", "grey"):
+        (root / kind).mkdir()
+    for seed in range(IMAGES):
+        cv2.imwrite(str(root / "colour" / f"{seed}.png"), part(seed))
+        # of different sizes: a folder need not be uniform
+        grey = cv2.cvtColor(part(seed, HEIGHT_PX + seed, WIDTH_PX - seed), cv2.COLOR_BGR2GRAY)
+        cv2.imwrite(str(root / "grey" / f"{seed}.png"), grey)
+    return root
+
+
+class Trained:
+    """A bundle trained on the colour parts, opened, and what was told meanwhile."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.told: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        options = TrainingOptions(
+            images=folder / "colour", output=folder / f"{name}.andon", name=name, detector=name, folds=2
+        )
+        train(options, lambda stage, done, total: self.told[stage].append((done, total)), SigningKey.load(folder))
+        self.bundle = Bundle.open(options.output, TrustStore.load(folder))
+        self.engine = Engine(self.bundle)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> object:
+    return cache(lambda name: Trained(name, folder))
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def subject(name: str, trained: object) -> Trained:
+    return trained(name)  # type: ignore[operator, no-any-return] # functools.cache has no type that can be named
+
+
+def fit_again(name: str, folder: Path, kind: str = "colour", seed: int = 0) -> Fitted:
+    images = GoodImages.read(folder / kind, None, IMAGES, unheard)
+    return fit(detector.load(name, {})[0], images, 2, seed, unheard)
+
+
+def test_there_are_detectors() -> None:
+    assert "patchcore" in NAMES
+
+
+def test_the_bundle_is_sealed_complete_and_passes_its_golden_frames(name: str, subject: Trained) -> None:
+    manifest = subject.bundle.manifest
+    assert (manifest.detector, manifest.channels, manifest.images) == (name, 3, IMAGES)
+    assert (manifest.frame_height_px, manifest.frame_width_px) == (HEIGHT_PX, WIDTH_PX)
+    assert manifest.options == detector.load(name, dict(manifest.options))[1].model_dump(mode="json")
+    assert manifest.metrics["parity"] <= 1e-4
+    assert subject.bundle.golden_frames[0].shape == (HEIGHT_PX, WIDTH_PX, 3)
+    subject.engine.check_golden()
+
+
+def test_the_score_is_the_maximum_of_the_map(subject: Trained) -> None:
+    frames = np.stack([part(100), part(101, scratch=True)])
+    scores, maps = subject.engine.infer(frames)
+    assert scores.dtype == maps.dtype == np.float32
+    assert maps.shape == (2, subject.bundle.manifest.map_height, subject.bundle.manifest.map_width)
+    assert np.array_equal(scores, maps.max(axis=(1, 2)))
+
+
+def test_a_defect_scores_higher_than_any_good_part_and_is_found_where_it_is(subject: Trained) -> None:
+    good = subject.engine.infer(np.stack([part(seed) for seed in range(100, 108)]))[0]
+    scores, maps = subject.engine.infer(part(101, scratch=True)[None])
+    assert scores[0] > good.max()
+    row, column = np.unravel_index(maps[0].argmax(), maps[0].shape)
+    y_px, x_px = (row + 0.5) / maps.shape[1] * HEIGHT_PX, (column + 0.5) / maps.shape[2] * WIDTH_PX
+    assert abs(y_px - HEIGHT_PX / 2) < HEIGHT_PX / 3
+    assert abs(x_px - WIDTH_PX / 2) < WIDTH_PX / 3
+
+
+def test_the_same_frame_scores_alike_in_any_batch(subject: Trained) -> None:
+    frames = np.stack([part(seed, scratch=seed % 3 == 0) for seed in range(100, 116)])
+    together, maps = subject.engine.infer(frames)
+    scale = float(np.abs(together).max())
+    for index in range(16):
+        alone, alone_map = subject.engine.infer(frames[index : index + 1])
+        assert abs(alone[0] - together[index]) <= 1e-4 * scale
+        assert np.abs(alone_map[0] - maps[index]).max() <= 1e-4 * scale
+
+
+def test_the_same_images_and_seed_give_the_same_scores(name: str, subject: Trained, folder: Path) -> None:
+    again = fit_again(name, folder)
+    assert again.held_out_scores == fit_again(name, folder).held_out_scores
+    frame = part(101, scratch=True)
+    with torch.inference_mode():
+        expected = float(again.network(torch.from_numpy(frame)[None])[0])
+    assert subject.engine.infer(frame[None])[0][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_grey_frames_of_any_size_score_alike_in_torch_and_in_the_graph(name: str, folder: Path) -> None:
+    network = fit_again(name, folder, "grey").network
+    sizes_px = [(HEIGHT_PX, WIDTH_PX), (48, 40), (200, 333), (31, 517)]
+    frames = [cv2.cvtColor(part(7, *size_px), cv2.COLOR_BGR2GRAY)[:, :, None] for size_px in sizes_px]
+    proof = prove(to_onnx(network, 1), network, 1, frames, unheard)
+    assert len(proof.scores) == len(frames)
+    assert all(np.isfinite(proof.scores))
+
+
+def test_every_stage_tells_how_far_it_is(subject: Trained) -> None:
+    assert {"read", "features", "calibrate", "export", "prove"} <= subject.told.keys()
+    for stage, steps in subject.told.items():
+        assert steps[-1][0] == steps[-1][1], stage
+        assert all(0 <= done <= total for done, total in steps), stage
+
+
+def test_unknown_options_are_named(name: str) -> None:
+    with pytest.raises(plugins.ConfigurationError, match=f"options of detector {name}: flavour: unknown field"):
+        detector.load(name, {"flavour": "vanilla"})
+
+
+def test_licences_and_the_least_number_of_images_are_stated(name: str) -> None:
+    built = detector.load(name, {})[0]
+    assert all(isinstance(licence, str) and licence for licence in built.licences)
+    assert built.minimum_images >= 1
