@@ -131,7 +131,8 @@ class Link:
         self._plc_heartbeat_ns = 0
         self._outcomes_seen: int | None = None
         self._requested_job = 0
-        self._thread = threading.Thread(target=self._stay_connected, name="plc-link", daemon=True)
+        self._crash: BaseException | None = None
+        self._thread = threading.Thread(target=self._live, name="plc-link", daemon=True)
 
     def start(self) -> None:
         """Begin to connect; in this process, the interpreter changes threads every 0.1 ms from now on."""
@@ -147,7 +148,12 @@ class Link:
         self._orders.put(_Order(Result(sequence, command, verdict), part_id, expires_ns))
 
     def able(self, state: StationState) -> None:
-        """Say whether the station can judge; say READY at least every 0.5 s, or the heartbeat stops."""
+        """Say whether the station can judge; say READY at least every 0.5 s, or the heartbeat stops.
+
+        What crashed the link's thread, such as a driver that raises something else than DeviceError, is raised here.
+        """
+        if self._crash is not None:
+            raise self._crash
         now_ns = time.monotonic_ns()
         silent_ns, self._renewed_ns = now_ns - self._renewed_ns, now_ns
         if state is self._state is StationState.READY and silent_ns > _LOOP_SILENT_NS:
@@ -207,6 +213,12 @@ class Link:
                 pass
 
     # From here on: the thread.
+
+    def _live(self) -> None:
+        try:
+            self._stay_connected()
+        except BaseException as error:  # noqa: BLE001 - a thread's outermost edge: the loop raises it again
+            self._crash = error
 
     def _stay_connected(self) -> None:
         backoff_ns = _BACKOFF_NS

@@ -396,6 +396,21 @@ def test_more_orders_than_the_ring_holds_are_missed_not_forgotten(make_line, mak
     assert station.counters["gate_missed"] == 10
 
 
+def test_a_driver_that_breaks_its_contract_ends_the_process_not_just_the_thread() -> None:
+    class Broken(modbus.Driver):
+        def open(self) -> None:
+            raise ZeroDivisionError
+
+    link = Link(Broken(modbus.Options()), "run", Counter())
+    link.start()
+    end_s = time.monotonic() + 2
+    with pytest.raises(ZeroDivisionError):
+        while time.monotonic() < end_s:
+            link.able(StationState.READY)
+            time.sleep(0.01)
+    link.close()
+
+
 def test_the_simulator_ends_at_once_and_keeps_its_tally(make_line) -> None:
     line = make_line()
     line.switch_on()
