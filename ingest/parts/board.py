@@ -91,10 +91,10 @@ def _components() -> tuple[Feature, ...]:
         for name, x, y, width, height in _outlines()
     ]
     features += [
-        Feature("U1", 0, 0.015, 0.14, _controller, _TOLERANCE, _TOLERANCE_DEG),
-        Feature("U2", 0.2, 0.215, 0.085, _driver, _TOLERANCE, _TOLERANCE_DEG),
-        Feature("C5", 0.24, -0.2, 0.075, _electrolytic, _TOLERANCE, 3.0),
-        Feature("J1", -0.355, 0.01, 0.16, _header, _TOLERANCE),
+        Feature("U1", box(0, 0.015, 0.25, 0.25), _controller, _TOLERANCE, _TOLERANCE_DEG),
+        Feature("U2", box(0.2, 0.215, 0.13, 0.15), _driver, _TOLERANCE, _TOLERANCE_DEG),
+        Feature("C5", disc(0.24, -0.2, 0.072), _electrolytic, _TOLERANCE, 3.0),
+        Feature("J1", box(-0.355, 0.01, 0.08, 0.31), _header, _TOLERANCE),
     ]
     return tuple(features)
 
@@ -105,7 +105,7 @@ def _part(name: str, x: float, y: float, width: float, height: float, colour_bgr
         sheet.paint(box(x, y, width * 0.62, height), colour_bgr)
         sheet.lift(box(x, y, width, height), 0.012, 0.006)
 
-    return Feature(name, x, y, width / 2 + 0.02, draw, _TOLERANCE, 1.5)
+    return Feature(name, box(x, y, width + 0.015, height + 0.015), draw, _TOLERANCE, 1.5)
 
 
 def _controller(sheet: Sheet) -> None:
@@ -178,7 +178,7 @@ def _joints() -> tuple[Feature, ...]:
 
 def _joint(name: str, x: float, y: float) -> Feature:
     def draw(sheet: Sheet) -> None:
-        sheet.paint(disc(x, y, 0.02), (200, 200, 198))
-        sheet.lift(disc(x, y, 0.02), 0.02, 0.02)
+        sheet.paint(disc(x, y, 0.019), (200, 200, 198))
+        sheet.lift(disc(x, y, 0.019), 0.02, 0.02)
 
-    return Feature(name, x, y, 0.023, draw, 0.0008)
+    return Feature(name, disc(x, y, 0.02), draw, 0.0008)

@@ -54,12 +54,12 @@ def seen_from(side: Side) -> Product:
 
 
 def _hole(name: str, x: float, y: float, radius: float) -> Feature:
-    return Feature(name, x, y, radius + 0.02, lambda sheet: sheet.cut(disc(x, y, radius)))
+    return Feature(name, disc(x, y, radius + 0.02), lambda sheet: sheet.cut(disc(x, y, radius)))
 
 
 def _slot(name: str, x: float, y: float, length: float = 0.15) -> Feature:
     shape: Shape = box(x, y, length, 0.044, corner=0.0215)
-    return Feature(name, x, y, length / 2 + 0.02, lambda sheet: sheet.cut(shape))
+    return Feature(name, box(x, y, length + 0.04, 0.084), lambda sheet: sheet.cut(shape))
 
 
 def _bore(side: Side) -> Feature:
@@ -68,4 +68,4 @@ def _bore(side: Side) -> Feature:
             sheet.lift(disc(0, 0.035, 0.118), -0.014, 0.024)
         sheet.cut(disc(0, 0.035, 0.088))
 
-    return Feature("bore", 0, 0.035, 0.14, draw)
+    return Feature("bore", disc(0, 0.035, 0.14), draw)

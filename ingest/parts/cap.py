@@ -53,8 +53,8 @@ def _top_features() -> tuple[Feature, ...]:
         sheet.paint(polygon([(-0.08, 0.155), (-0.064, 0.235), (-0.135, 0.205)]), _PRINT_BGR)
 
     features = [
-        Feature("print", 0, -0.165, 0.13, mark, tolerance=0.0015, tolerance_deg=0.6),
-        Feature("arrow", 0, 0.2, 0.15, arrow, tolerance=0.0015, tolerance_deg=0.6),
+        Feature("print", box(0, -0.165, 0.28, 0.09), mark, tolerance=0.0015, tolerance_deg=0.6),
+        Feature("arrow", box(0, 0.195, 0.3, 0.11), arrow, tolerance=0.0015, tolerance_deg=0.6),
     ]
     for number, angle_deg in enumerate((-20.0, 20.0, 160.0, 200.0), 1):
         features.append(_rib(f"rib {number}", angle_deg, 0.11, 0.27))
@@ -75,10 +75,11 @@ def _inside_features() -> tuple[Feature, ...]:
         sheet.lift(sheet.letters("7", 0, 0, 0.045), 0.006, 0.003)
 
     ribs = [_rib(f"rib {number + 1}", 21 + 360 / _RIBS * number, 0.075, 0.225) for number in range(_RIBS)]
-    return (*ribs, Feature("cavity number", 0, 0, 0.045, cavity))
+    return (*ribs, Feature("cavity number", disc(0, 0, 0.045), cavity))
 
 
 def _rib(name: str, angle_deg: float, inner: float, outer: float) -> Feature:
     ((x, y),) = sector(0, 0, 0, (inner + outer) / 2, angle_deg, angle_deg)[0][:1]
     shape = box(x, y, outer - inner, 0.03, corner=0.012, angle_deg=angle_deg)
-    return Feature(name, float(x), float(y), (outer - inner) / 2 + 0.02, lambda sheet: sheet.lift(shape, 0.016, 0.014))
+    outline = box(x, y, outer - inner + 0.03, 0.06, angle_deg=angle_deg)
+    return Feature(name, outline, lambda sheet: sheet.lift(shape, 0.016, 0.014))

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from ingest.parts.shapes import Shape
 from ingest.parts.sheet import Bgr, Sheet
 
 Side = Literal["top", "bottom"]
@@ -15,17 +18,21 @@ Side = Literal["top", "bottom"]
 class Feature:
     """Something that every good part has in its place.
 
-    `draw(sheet)` draws it within `reach` around `(x, y)`; features do not overlap. Good parts have it within
-    `tolerance` (standard deviation) and `tolerance_deg` of its place.
+    `draw(sheet)` draws it within `outline`; outlines do not overlap. Good parts have it within `tolerance` (standard
+    deviation, part units) and `tolerance_deg` of its place.
     """
 
     name: str
-    x: float
-    y: float
-    reach: float
+    outline: Shape
     draw: Callable[[Sheet], None]
     tolerance: float = 0.001
     tolerance_deg: float = 0.0
+
+    @property
+    def reach(self) -> float:
+        """Half of its longer side."""
+        points = np.concatenate(self.outline)
+        return float((points.max(axis=0) - points.min(axis=0)).max()) / 2
 
 
 @dataclass(frozen=True)

@@ -124,14 +124,14 @@ def _surface(product: Product, features: tuple[Feature, ...], size_px: tuple[int
 def _sprite(feature: Feature, bare: Pixels, whole: Pixels) -> Sprite:
     height, width = bare.shape[:2]
     scale = min(height, width)
-    x, y = feature.x * scale + width / 2, feature.y * scale + height / 2
-    reach = feature.reach * (1 + _MARGIN) * scale + 2
-    left, right = max(0, round(x - reach)), min(width, round(x + reach))
-    top, bottom = max(0, round(y - reach)), min(height, round(y + reach))
+    outline = [np.round(contour * scale + (width / 2, height / 2)).astype(np.int32) for contour in feature.outline]
+    points = np.concatenate(outline)
+    margin = int(_MARGIN * feature.reach * scale) + 2
+    left, top = (int(edge) for edge in np.maximum(points.min(axis=0) - margin, 0))
+    right, bottom = (int(edge) for edge in np.minimum(points.max(axis=0) + margin, (width, height)))
     window = (slice(top, bottom), slice(left, right))
     differs = cv2.absdiff(bare[window], whole[window]).max(axis=2) > _DIFFERS
-    rows, columns = np.ogrid[top:bottom, left:right]
-    own = (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 <= (feature.reach * scale + 1) ** 2
-    opacity = cv2.dilate((differs & own).astype(np.float32), np.ones((3, 3)))
+    own = cv2.fillPoly(np.zeros(differs.shape, np.uint8), [contour - (left, top) for contour in outline], 1)
+    opacity = cv2.dilate(differs * own.astype(np.float32), np.ones((3, 3)))
     opacity = cv2.GaussianBlur(opacity, (3, 3), 0)
     return Sprite(feature, left, top, np.ascontiguousarray(whole[window]), np.asarray(opacity, np.float32))
