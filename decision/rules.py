@@ -109,7 +109,7 @@ def judge(
 ) -> tuple[Verdict, list[bytes]]:
     """Return the verdict of a part and the payload beside it: float16 maps of its views that have one.
 
-    `recipe` is None when the station does not know how to judge the part. Whatever is missing is a FAULT.
+    `recipe` is None when the station does not know how to judge the part. Whatever is missing or late is a FAULT.
     """
     trigger = part.trigger
     if recipe is None:
@@ -119,13 +119,12 @@ def judge(
     else:
         views = tuple(
             judge_view(camera, part.answers.get(camera), recipe.views[camera], rois.get(camera))
-            for camera in trigger.views
-            if camera in recipe.views
+            for camera in recipe.views
         )
     verdict = next((one for one in _WORST_FIRST if any(view.verdict is one for view in views)), Judgement.PASS)
-    if not views:
-        verdict = Judgement.FAULT
     reasons = tuple(dict.fromkeys(reason for view in views if view.verdict is verdict for reason in view.reasons))
+    if now_ns > trigger.deadline_ns and verdict is not Judgement.FAULT:
+        verdict, reasons = Judgement.FAULT, (Reason.LATE,)  # right, and too late to be relied on
     payload = []
     for view in views:
         answer = part.answers.get(view.camera)

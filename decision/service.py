@@ -153,7 +153,8 @@ class Decision(Service):
             elif isinstance(message, GateReport):
                 self._forget_report(message.part_id)
         for waiting_part in self._at_gate.values():
-            self._order(waiting_part)
+            if waiting_part.expires_ns > now_ns:
+                self._order(waiting_part)
         if left or self._judged:
             logger().info("recovered", unconfirmed=left, judged=len(self._judged), at_gate=len(self._at_gate))
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ _PR_SET_PDEATHSIG = 1
 _FIRST_BACK_OFF_NS = 50_000_000
 _LONGEST_BACK_OFF_NS = 5_000_000_000
 _STEADY_NS = 10_000_000_000  # alive for so long, the back-off begins anew
+_LOG_BYTES = 1 << 20
 _WATCHDOG_NS = 15_000_000_000
 
 
@@ -58,6 +60,7 @@ class Child:
     _started_ns: int = 0
     _back_off_ns: int = _FIRST_BACK_OFF_NS
     _heard_ns: int | None = None
+    _log: bytes = b""
     _notify: socket.socket | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -111,6 +114,17 @@ class Child:
     def alive(self) -> bool:
         """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
+
+    def lines(self) -> list[str]:
+        """Take the whole lines that wait in the log pipe."""
+        if self.process is None or self.process.stdout is None:
+            return []
+        with suppress(BlockingIOError):
+            self._log += self.process.stdout.read(_LOG_BYTES) or b""
+        *whole, self._log = self._log.split(b"\n")
+        if len(self._log) > _LOG_BYTES:
+            whole, self._log = [*whole, self._log], b""
+        return [line.decode(errors="replace") for line in whole if line]
 
     def listen(self) -> list[str]:
         """Take the sd_notify states that wait."""

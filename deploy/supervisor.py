@@ -135,11 +135,8 @@ class Supervisor:
             self._is_ready(child)
 
     def _logged(self, child: Child) -> None:
-        if child.process is None or child.process.stdout is None:
-            return
-        with suppress(BlockingIOError):
-            for line in (child.process.stdout.read(1 << 20) or b"").splitlines():
-                self._logbook.take(child.program.name, line.decode(errors="replace"), silent=child.program.silent)
+        for line in child.lines():
+            self._logbook.take(child.program.name, line, silent=child.program.silent)
 
     def _ended(self, child: Child) -> None:
         if child.process is None:

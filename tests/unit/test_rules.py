@@ -124,6 +124,12 @@ def test_missing_views_are_late_and_a_loss_says_its_reason():
     assert judge({"front": loss}).reasons == (Reason.OVERRUN,)
 
 
+def test_a_right_answer_after_the_deadline_is_a_fault_that_keeps_its_score():
+    verdict, _ = rules.judge(part({"front": scored(grid(_1_1=0.5))}), recipe(), {}, "1", 31)
+    assert (verdict.verdict, verdict.reasons, verdict.gate) == (Judgement.FAULT, (Reason.LATE,), GateCommand.REJECT)
+    assert (verdict.views[0].verdict, verdict.views[0].score) == (Judgement.PASS, 0.5)
+
+
 def test_fault_stops_the_line_where_the_recipe_says_so():
     assert judge({}, recipe(fail_safe="stop")).gate is GateCommand.STOP
 

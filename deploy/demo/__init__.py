@@ -1,0 +1,1 @@
+"""The demo station: its files, and how its bundles are made again."""
