@@ -41,8 +41,8 @@ class Calibration(_Model):
     """Thresholds in the score's own unit, and what may be promised of them.
 
     A part passes up to `review_above`, is reviewed up to `reject_above` and rejected beyond. `alpha` is the rate of
-    good parts above `review_above` that was asked for, `alpha_upper` its 95 % upper confidence bound; `more_images`
-    is how many more good images it would take to promise `alpha` with that confidence, 0 where it is promised.
+    good parts above `review_above` that was asked for; the true one is at most `alpha_upper`, with 95 % confidence.
+    `more_images` is how many more good images it takes to promise `alpha` itself so, 0 where it is promised.
     """
 
     alpha: float = Field(gt=0, lt=1)

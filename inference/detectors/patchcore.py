@@ -49,7 +49,7 @@ class Detector:
         """Keep a greedy coreset of all patch features (N, h, w, C)."""
         vectors = features.reshape(-1, features.shape[-1])
         taken = greedy_coreset(vectors, self.options.bank, torch.Generator().manual_seed(seed), progress)
-        return NearestNeighbour(rounded(vectors[taken]), self.options.neighbours)
+        return NearestNeighbour(vectors[taken], self.options.neighbours)
 
 
 class Patches(nn.Module):
@@ -77,19 +77,21 @@ class Patches(nn.Module):
 
 
 class NearestNeighbour(nn.Module):
-    """Distance from each patch feature to its nearest in the bank (B, C)."""
+    """Distance from each patch feature to its nearest in the bank (B, C), which is rounded to float16's precision."""
 
     def __init__(self, bank: Tensor, neighbours: int = 0) -> None:
         super().__init__()
         self.neighbours = min(neighbours, len(bank))
-        self.register_buffer("bank", bank)
-        self.register_buffer("norms", (bank * bank).sum(dim=1))
+        centre = rounded(bank.mean(dim=0))  # squares of what lies around the origin cancel least
+        self.register_buffer("centre", centre)
+        self.register_buffer("bank", rounded(bank - centre))
+        self.register_buffer("norms", (self.get_buffer("bank") ** 2).sum(dim=1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the anomaly map (N, h, w) of features (N, h, w, C)."""
         height, width, channels = features.shape[1:]
         bank, norms = self.get_buffer("bank"), self.get_buffer("norms")
-        patches = features.reshape(-1, channels)
+        patches = (features - self.get_buffer("centre")).reshape(-1, channels)
         # |x-b|² = |x|² + (|b|² - 2 x·b) finds the nearest by one GEMM; its distance is then taken without cancellation
         member = torch.addmm(norms, patches, bank.T, alpha=-2.0).argmin(dim=1)
         nearest = bank[member]

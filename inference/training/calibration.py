@@ -18,10 +18,12 @@ RARER = 10.0  # how much rarer a good part above reject_above is than one above 
 def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
     """Return thresholds for a rate `alpha` of good parts above `review_above`; raise InputError for scores not finite.
 
-    `review_above` is the conformal quantile: the ⌈(n + 1)(1 - alpha)⌉-th smallest of n held-out scores, above which a
-    further good part lies with probability at most alpha (Vovk et al., 2005); with fewer than 1/alpha - 1 images it is
-    the largest, and no such promise holds. `alpha_upper` bounds the true rate above it with 95 % confidence, whatever
-    the distribution (Wilks, 1941): for an order statistic this is the Clopper-Pearson bound of the scores above it.
+    With enough images (299 for 1 %), `review_above` is the lowest score of which the rate can be promised: with 95 %
+    confidence no more than alpha of all good parts lie above it (Wilks, 1941). With fewer it is the conformal quantile,
+    the ⌈(n + 1)(1 - alpha)⌉-th smallest of n scores: a further good part lies above it with probability at most alpha,
+    taken over all such calibrations (Vovk et al., 2005). Below 1/alpha - 1 images it is the highest score.
+    `alpha_upper` bounds the true rate above it with 95 % confidence: for an order statistic this is the
+    Clopper-Pearson bound of the number of scores above it. `more_images` leads to the first case.
 
     `reject_above` is where good parts are ten times rarer still, by an exponential tail through the highest tenth of
     the scores (Pickands, 1975, shape 0), and never below the highest score. So only what no good part has come near
@@ -34,11 +36,12 @@ def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
         raise InputError(f"{int((~np.isfinite(scores)).sum())} of {count} held-out scores are no finite numbers")
     if not 0 < alpha < 1:
         raise InputError(f"the false-reject rate asked for is {alpha}: it lies between 0 and 1")
+    missing = max(0, trials_to_promise(alpha) - count)
     rank = min(count, math.ceil((count + 1) * (1 - alpha)))
+    if not missing:
+        rank = next(rank for rank in range(rank, count + 1) if upper_bound(count - rank, count) <= alpha)
     review_above = float(scores[rank - 1])
     above = int((scores > review_above).sum())
-    reached = upper_bound(above, count)
-    missing = 0 if reached <= alpha else max(1, trials_to_promise(alpha, above) - count)
     tail = scores[-max(2, math.ceil(count * TAIL_SHARE)) :]
     excess = float((tail - tail[0]).mean())
     reject_above = max(review_above + excess * math.log(RARER), float(scores[-1]))
@@ -48,7 +51,7 @@ def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
         reject_above=reject_above,
         held_out_images=count,
         held_out_above=above,
-        alpha_upper=reached,
+        alpha_upper=upper_bound(above, count),
         more_images=missing,
         held_out_median=float(np.median(scores)),
         held_out_max=float(scores[-1]),

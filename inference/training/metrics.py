@@ -28,7 +28,7 @@ class PixelRoc:
     """
 
     def __init__(self, low: float, high: float) -> None:
-        self._low, self._scale = low, (BINS - 1) / max(high - low, np.finfo(np.float64).tiny)
+        self._low, self._scale = low, (BINS - 1) / (high - low) if high > low else 0.0
         self._good = np.zeros(BINS, np.int64)
         self._bad = np.zeros(BINS, np.int64)
 
