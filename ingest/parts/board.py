@@ -157,8 +157,8 @@ def _bottom(sheet: Sheet) -> None:
     _blank(sheet, -1)
     sheet.paint(sheet.letters("94V-0", -0.09, 0.3, 0.022, 0.13), _SILK_BGR)
     for _, x, y in _places():
-        sheet.paint(ring(x, y, 0.022, 0.009), _GOLD_BGR)
-        sheet.paint(disc(x, y, 0.009), _BLACK_BGR)
+        sheet.paint(ring(x, y, 0.022, 0.0145), _GOLD_BGR)
+        sheet.paint(disc(x, y, 0.0145), (20, 19, 18))
 
 
 def _places() -> list[tuple[str, float, float]]:
@@ -178,7 +178,7 @@ def _joints() -> tuple[Feature, ...]:
 
 def _joint(name: str, x: float, y: float) -> Feature:
     def draw(sheet: Sheet) -> None:
-        sheet.paint(disc(x, y, 0.019), (200, 200, 198))
-        sheet.lift(disc(x, y, 0.019), 0.02, 0.02)
+        sheet.paint(disc(x, y, 0.019), (214, 214, 212))
+        sheet.lift(disc(x, y, 0.019), 0.016, 0.02)
 
     return Feature(name, disc(x, y, 0.02), draw, 0.0008)

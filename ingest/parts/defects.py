@@ -73,7 +73,7 @@ def speckle(surface: Pixels, drawn: Template, rng: np.random.Generator) -> None:
     for place in rng.choice(drawn.inside_px, rng.poisson(2.0)):
         y, x = divmod(int(place), surface.shape[1])
         opacity = _filled(surface, [_blob(x, y, rng.uniform(0.0012, 0.0028) * drawn.scale_px, 0.3, rng)])
-        _blend(surface, opacity * rng.uniform(0.15, 0.3), (30, 34, 38) if rng.random() < 0.7 else (214, 214, 214))  # noqa: PLR2004 - dust is mostly dark
+        _blend(surface, opacity * rng.uniform(0.12, 0.24), (30, 34, 38) if rng.random() < 0.7 else (214, 214, 214))  # noqa: PLR2004 - dust is mostly dark
 
 
 def _scratch(surface: Pixels, drawn: Template, severity: float, rng: np.random.Generator) -> Mask:
