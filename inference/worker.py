@@ -83,8 +83,9 @@ class Worker(Service):
         """Grant credit and run the most urgent batch."""
         if now_ns >= self._credit_due_ns:
             self._credit_due_ns = now_ns + _CREDIT_NS
-            for socket in self._cameras.values():
-                bus.send(socket, Credit(worker=self.name, capacity=self._buckets[-1], shares_memory=True))
+            for camera, socket in self._cameras.items():
+                local = self.home.endpoint(f"camera.{camera}").startswith("ipc://")
+                bus.send(socket, Credit(worker=self.name, capacity=self._buckets[-1], shares_memory=local))
         key = min(
             (key for key, queue in self._queues.items() if queue),
             key=lambda key: self._queues[key][0].frame.deadline_ns,

@@ -1,0 +1,196 @@
+"""The whole station, all of it real: processes, sockets, servers, PLC; disturbed as a factory would."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from live_servers import state_folder
+from station_process import ANDON, PROCESSES, StationProcess, assert_whole
+
+from config.home import Home
+
+DEMO = Path(__file__).parents[2] / "deploy" / "demo"
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """Give a state folder that all runs of this file share: initdb once."""
+    with state_folder() as folder:
+        yield folder / "home"
+        shutil.rmtree(Home(folder / "home").runtime, ignore_errors=True)
+
+
+def write_station(folder: Path, text: str) -> Path:
+    for file in DEMO.glob("*.toml"):
+        shutil.copy(file, folder / file.name)
+    for file in DEMO.glob("*.andon"):
+        (folder / file.name).symlink_to(file)
+    path = folder / "station.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_demo_judges_its_parts(home):
+    station = StationProcess(home, "--parts", "100")
+    code, summary = station.finish()
+    assert_whole(code, summary, 100, station.screen)
+    truth = summary["truth"]
+    assert truth["good"] + truth["bad"] == 100
+    assert truth["false_reject"] <= 0.03 * truth["good"], summary
+    assert truth["escape"] <= 0.05 * truth["bad"] + 1, summary
+    assert summary["verdicts"]["FAULT"] == 0, summary
+    assert summary["gate_commands"] == summary["gate_confirmed"] == 100, summary
+    assert summary["late"] == summary["overruns"] == 0, summary
+    assert 0 < summary["latency_ms"]["trigger_to_verdict"]["p50"] <= summary["latency_ms"]["trigger_to_gate"]["p50"]
+    plc = json.loads((home / "plc.json").read_text())
+    assert plc["passed"] == summary["verdicts"]["PASS"], "the PLC let through what was judged PASS, and nothing else"
+
+
+def test_every_process_may_be_killed(home):
+    """One after another, each in mid-run; only parts that ran out of time are FAULT."""
+    station = StationProcess(home, "--parts", "260")
+    station.wait_running()
+    for name in PROCESSES:
+        time.sleep(2.2)
+        assert station.kill(name), f"{name} does not run:\n{''.join(station.screen)}"
+    code, summary = station.finish()
+    assert_whole(code, summary, 260, station.screen)
+    assert sum(summary["restarts"].values()) == len(PROCESSES), summary
+    assert summary["truth"]["escape"] <= 0.05 * summary["truth"]["bad"] + 1, summary
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_kills_at_random_moments(home, seed):
+    """Several processes die at any moment, also two at once and while another is only coming back."""
+    choice = random.Random(seed)
+    station = StationProcess(home, "--parts", "150")
+    station.wait_running()
+    killed = 0
+    ends = time.monotonic() + 14
+    while time.monotonic() < ends:
+        time.sleep(choice.uniform(0.05, 1.6))
+        killed += station.kill(choice.choice(list(PROCESSES)))
+    code, summary = station.finish()
+    assert killed > 3
+    assert_whole(code, summary, 150, station.screen)
+
+
+def test_a_hung_worker_costs_no_part(home):
+    """SIGSTOP: the process is there and silent; its frames go to the other worker once its silence is noticed."""
+    station = StationProcess(home, "--parts", "60")
+    station.wait_running()
+    time.sleep(1.5)
+    stopped = station.pids("worker")[0]
+    os.kill(stopped, 19)
+    code, summary = station.finish()
+    assert_whole(code, summary, 60, station.screen)
+    assert summary["verdicts"]["FAULT"] <= 12, summary
+
+
+def test_two_cameras_judge_one_part_and_pixels_may_travel_by_tcp(home, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    recipe = (DEMO / "bracket.toml").read_text()
+    view = recipe[recipe.index("[views.front]") :]
+    path = write_station(
+        tmp_path,
+        f"""
+        station = "pair"
+        recipe = "bracket"
+        recipes = {{ bracket = "pair.toml" }}
+        [[cameras]]
+        name = "front"
+        type = "simulated"
+        [[cameras]]
+        name = "back"
+        type = "simulated"
+        options.seed = 7
+        [plc]
+        type = "modbus"
+        options.port = 0
+        [simulation]
+        rate_per_s = 8
+        products = ["bracket"]
+        gate_travel_s = 1.0
+        seed = 7
+        [endpoints]
+        "camera.back" = "tcp://127.0.0.1:{port}"
+        """,
+    )
+    (tmp_path / "pair.toml").write_text(recipe + "\n" + view.replace("[views.front]", "[views.back]"))
+    station = StationProcess(home, "--station", str(path), "--parts", "40")
+    code, summary = station.finish()
+    assert_whole(code, summary, 40, station.screen)
+    assert summary["verdicts"]["FAULT"] == 0, summary
+    assert summary["verdicts"]["REJECT"] > 0, summary
+
+
+def test_ctrl_c_ends_everything_within_two_seconds(home):
+    station = StationProcess(home)
+    station.wait_running()
+    time.sleep(1.0)
+    pids = [pid for name in PROCESSES for pid in station.pids(name)]
+    assert len(pids) >= 8
+    assert station.stop() < 2.0, "".join(station.screen)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_works(home):
+    station = StationProcess(home)
+    station.wait_running()
+    pids = [pid for name in PROCESSES for pid in station.pids(name)]
+    station.process.kill()
+    station.process.wait()
+    ends = time.monotonic() + 5
+    while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not left
+    again = StationProcess(home, "--parts", "5")
+    assert_whole(*again.finish(), 5, again.screen)
+
+
+def test_a_second_start_names_the_holder_and_the_console_is_served(home):
+    station = StationProcess(home)
+    station.wait_running()
+    page = next(line for line in station.screen if "console at" in line).split("console at ")[1].split()[0]
+    with urllib.request.urlopen(page, timeout=5) as answer:  # noqa: S310 - our own page
+        assert answer.status == 200
+    second = subprocess.run(
+        [*ANDON, "up", "--home", str(home)], capture_output=True, text=True, timeout=30, check=False
+    )
+    station.stop()
+    assert second.returncode == 78
+    assert str(station.process.pid) in second.stderr
+    assert "--home" in second.stderr
+
+
+def test_damaged_images_are_faults_and_nothing_worse(home, tmp_path):
+    """A plain folder: good pictures, a truncated one, an empty one and a text that calls itself a picture."""
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(4):
+        cv2.imwrite(str(images / f"{number}.png"), rng.integers(0, 255, (300 + 20 * number, 320, 3), dtype=np.uint8))
+    whole = (images / "0.png").read_bytes()
+    (images / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (images / "empty.png").write_bytes(b"")
+    (images / "text.png").write_text("no picture")
+    station = StationProcess(home, "--images", str(images), "--bundle", str(DEMO / "bracket.andon"), "--parts", "21")
+    code, summary = station.finish()
+    assert_whole(code, summary, 21, station.screen)
+    assert summary["verdicts"]["FAULT"] == 9, summary
+    assert summary["verdicts"]["PASS"] == 0, summary
+    assert "truth" not in summary
