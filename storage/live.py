@@ -93,7 +93,8 @@ class LivePicture(Thread):
             self._counters["redis_lost"] += 1
             self._crowded.occur()
         else:
-            self._crowded.end()
+            if self._waiting.qsize() < _WAITING // 2:
+                self._crowded.end()
 
     def stop(self, timeout_s: float) -> None:
         """End the thread, or leave it behind after `timeout_s`."""

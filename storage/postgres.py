@@ -164,17 +164,13 @@ class PostgresWriter(Thread):
             if batch.end != self._position:
                 self._write(connection, batch.records, batch.end)
                 self._journal.release(self._position)
-            if self._journal.behind_bytes(self._position) >= _BATCH_BYTES:
-                continue
-            if self._stopping.is_set():
-                if self._journal.behind_bytes(self._position):
-                    continue
+            elif self._stopping.is_set():
                 return
-            if self._wake.wait(_IDLE_S):
-                self._stopping.wait(_PAUSE_S)
-                self._wake.clear()
-            else:
+            elif not self._wake.wait(_IDLE_S):
                 self._transact(connection, [], self._position)
+            self._wake.clear()
+            if self.backlog_bytes < _BATCH_BYTES:
+                self._stopping.wait(_PAUSE_S)
 
     def _write(self, connection: Connection, records: Sequence[Record], end: Position) -> None:
         """Write records, and the cursor after each part of them; keep aside what is refused."""

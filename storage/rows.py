@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import BigInteger, Integer, SmallInteger, Table
 
 from config.errors import InputError
 from config.messages import Evidence, GateCommand, GateOutcome, GateReport, Verdict, View
@@ -18,6 +18,15 @@ COLUMNS = {
     table: tuple(column.name for column in table.columns if column.server_default is None)
     for table in (schema.verdict, schema.view, schema.defect, schema.gate_report, schema.image)
 }
+_BITS: Mapping[type, int] = {BigInteger: 64, Integer: 32, SmallInteger: 16}
+_INTEGERS = {
+    table: tuple(
+        (index, 2 ** (_BITS[type(table.c[name].type)] - 1))
+        for index, name in enumerate(names)
+        if type(table.c[name].type) in _BITS
+    )
+    for table, names in COLUMNS.items()
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAP_ITEM_BYTES = 2  # float16
 _DEFLATE_LEVEL = 1  # higher ones save 1 % of a map and take half as long again
@@ -25,15 +34,12 @@ _DEFLATE_LEVEL = 1  # higher ones save 1 % of a map and take half as long again
 
 def rows(message: object, payload: Sequence[bytes]) -> Iterator[tuple[Table, Row]]:
     """Yield the rows of a Verdict, GateReport or Evidence; raise InputError for what no row can say."""
-    match message:
-        case Verdict():
-            yield from _verdict(message, payload)
-        case GateReport():
-            yield schema.gate_report, _gate_report(message)
-        case Evidence():
-            yield schema.image, _image(message, payload)
-        case _:
-            raise InputError(f"{type(message).__name__} is no record: expected Verdict, GateReport or Evidence")
+    for table, row in _made(message, payload):
+        for index, bound in _INTEGERS[table]:
+            value = row[index]
+            if value is not None and not -bound <= value < bound:  # psycopg would cut it to its lowest bits
+                raise InputError(f"{table.name}.{COLUMNS[table][index]}: {value} does not fit")
+        yield table, row
 
 
 def run_of(verdict: Verdict) -> str:
@@ -48,6 +54,18 @@ def run_of(verdict: Verdict) -> str:
 def confirmed(command: GateCommand, outcome: GateOutcome | None) -> bool:
     """Tell whether the PLC saw what the command asked for: all but PASS eject."""
     return outcome is (GateOutcome.PASSED if command is GateCommand.PASS else GateOutcome.EJECTED)
+
+
+def _made(message: object, payload: Sequence[bytes]) -> Iterator[tuple[Table, Row]]:
+    match message:
+        case Verdict():
+            yield from _verdict(message, payload)
+        case GateReport():
+            yield schema.gate_report, _gate_report(message)
+        case Evidence():
+            yield schema.image, _image(message, payload)
+        case _:
+            raise InputError(f"{type(message).__name__} is no record: expected Verdict, GateReport or Evidence")
 
 
 def _verdict(verdict: Verdict, payload: Sequence[bytes]) -> Iterator[tuple[Table, Row]]:

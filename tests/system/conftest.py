@@ -1,99 +1,13 @@
-"""Real PostgreSQL and Valkey for system tests, started as the supervisor starts them."""
+"""Fixtures of the system tests."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import sqlalchemy
-from sqlalchemy.pool import NullPool
+from live_servers import Servers, state_folder
 
-from deploy.servers import Postgres, Server, Valkey
 from storage.migrate import migrate
-
-
-class LiveServer:
-    """A server that a test may kill and start again."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return self.server.url
-
-    def start(self) -> None:
-        self.server.prepare()
-        user, group = self.server.user() or (None, None)
-        self.process = subprocess.Popen(
-            self.server.command(),
-            env=self.server.environment(),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-            user=user,
-            group=group,
-            extra_groups=[] if user else None,
-        )
-        until_s = time.monotonic() + 20
-        while not self.server.ready():
-            assert self.process.poll() is None, f"{self.server.name} ended with {self.process.returncode}"
-            assert time.monotonic() < until_s, f"{self.server.name} did not become ready"
-            time.sleep(0.01)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
-
-class Servers:
-    """PostgreSQL with a database that is migrated, to be copied for each test, and Valkey."""
-
-    def __init__(self, folder: Path) -> None:
-        self.postgres = LiveServer(Postgres(folder))
-        self.valkey = LiveServer(Valkey(folder))
-        self._made = 0
-
-    def ready(self) -> None:
-        """Start what a test has killed."""
-        for server in (self.postgres, self.valkey):
-            if server.process is None or server.process.poll() is not None:
-                server.start()
-
-    def database(self, *, migrated: bool = True) -> str:
-        """Make a database of the caller's own and return its URL."""
-        self._made += 1
-        name = f"test_{self._made}"
-        self._as_superuser(f"CREATE DATABASE {name} OWNER andon TEMPLATE {'andon' if migrated else 'template1'}")
-        return sqlalchemy.make_url(self.postgres.url).set(database=name).render_as_string(hide_password=False)
-
-    def _as_superuser(self, statement: str) -> None:
-        url = sqlalchemy.make_url(self.postgres.url).set(username="postgres", database="postgres")
-        engine = sqlalchemy.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(sqlalchemy.text(statement))
-
-
-@contextlib.contextmanager
-def state_folder() -> Iterator[Path]:
-    """Make a state folder that the servers' account may enter, unlike pytest's tmp_path."""
-    folder = Path(tempfile.mkdtemp(prefix="andon-test-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,225 +1,29 @@
-"""The storage process, really run: couriers bring records, servers and process are killed, nothing is lost or doubled."""
+"""The storage process, really run: servers and process are killed under load, nothing is lost or doubled."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import sqlalchemy
-import zmq
-from conftest import Servers, state_folder
-from sqlalchemy.pool import NullPool
+from live_servers import Servers
+from storage_process import JPEG, MS, RUN, storage, until, verdict
 
-from config import bus
-from config.courier import Courier
-from config.home import Home, Run
-from config.messages import (
-    AnyMessage,
-    Evidence,
-    GateCommand,
-    GateOutcome,
-    GateReport,
-    Health,
-    Judgement,
-    Reason,
-    Recorded,
-    Region,
-    Truth,
-    Verdict,
-    View,
-    encode,
-)
-from config.station import CameraSection, PlcSection, Station, StorageSection
+from config.errors import EXIT_CONFIGURATION, EXIT_FAILURE
+from config.messages import Evidence, GateOutcome, GateReport, Judgement
 from storage.answers import Filter
-from storage.live import LiveView
-from storage.query import QueryService
-
-RUN = "r1"
-JPEG = b"\xff\xd8" + bytes(range(256)) * 40 + b"\xff\xd9"
-MS = 1_000_000
-
-
-def verdict(number: int, judgement: Judgement = Judgement.PASS, **changes: object) -> tuple[Verdict, list[bytes]]:
-    """Return a verdict on one view with a map, and a region if it is a REJECT."""
-    now_ns = time.monotonic_ns()
-    score = 3.0 if judgement is Judgement.REJECT else 1.0
-    region = Region(x_px=1, y_px=2, width_px=3, height_px=4, area_px=11, score=3.0)
-    reasons = (Reason.ABOVE_THRESHOLD,) if judgement is Judgement.REJECT else ()
-    view = View(
-        camera="top",
-        verdict=judgement,
-        reasons=reasons,
-        score=score,
-        review_above=2.0,
-        reject_above=2.5,
-        bundle_digest="0" * 64,
-        frame_shape=(64, 64, 3),
-        map_shape=(8, 8),
-        regions=(region,) if judgement is Judgement.REJECT else (),
-        worker="w0",
-        batch_size=1,
-        received_ns=now_ns,
-        started_ns=now_ns + MS,
-        finished_ns=now_ns + 4 * MS,
-    )
-    fields = {
-        "part_id": f"st-{RUN}-{number:08}",
-        "sequence": number,
-        "station": "st",
-        "line": "1",
-        "recipe": "demo",
-        "recipe_version": 1,
-        "product": "bracket",
-        "verdict": judgement,
-        "reasons": reasons,
-        "views": (view,),
-        "gate": GateCommand.PASS if judgement is Judgement.PASS else GateCommand.REJECT,
-        "trigger_ns": now_ns - 10 * MS,
-        "trigger_time_ns": time.time_ns(),
-        "deadline_ns": now_ns + 90 * MS,
-        "judged_ns": now_ns,
-        "truth": Truth(good=True),
-    }
-    return Verdict.model_validate(fields | changes), [np.full((8, 8), number % 2000, np.float16).tobytes()]
-
-
-class Courtier:
-    """A peer of storage: one DEALER with its courier."""
-
-    def __init__(self, home: Home, name: str = "decision") -> None:
-        self.bus = bus.Bus()
-        self.socket = self.bus.connect(zmq.DEALER, home.endpoint("records"), name)
-        self.courier = Courier(self.socket)
-        self._receiver = bus.Receiver(self.socket, self._handle, Counter())
-        self.sent_ns: dict[str, int] = {}
-        self.delays_ms: list[float] = []
-
-    def send(self, message: Verdict | GateReport | Evidence, payload: list[bytes]) -> None:
-        now_ns = time.monotonic_ns()
-        self.sent_ns[message.record_id] = now_ns
-        self.courier.send(message.record_id, encode(message, payload), now_ns)
-
-    def take(self, wait_ms: int) -> None:
-        if self.socket.poll(wait_ms):
-            self._receiver()
-        self.courier.tick(time.monotonic_ns())
-
-    def finish(self, within_s: float = 20) -> None:
-        until_s = time.monotonic() + within_s
-        while len(self.courier):
-            assert time.monotonic() < until_s, f"{len(self.courier)} records were never acknowledged"
-            self.take(20)
-
-    def _handle(self, message: AnyMessage, payload: list[bytes], peer: bytes) -> None:
-        assert isinstance(message, Recorded)
-        now_ns = time.monotonic_ns()
-        for record_id in self.courier.recorded(message):
-            self.delays_ms.append((now_ns - self.sent_ns[record_id]) / MS)
-
-
-class Storage:
-    """The storage process of one state folder, with a database of its own."""
-
-    def __init__(self, folder: Path, database: str, redis: str, **limits: object) -> None:
-        self.home = Home(folder / "home")
-        self.home.make()
-        station = Station(
-            station="st",
-            recipes={"demo": Path("demo.toml")},
-            recipe="demo",
-            cameras=(CameraSection(name="top", type="simulated"),),
-            plc=PlcSection(type="modbus"),
-            storage=StorageSection.model_validate(limits),
-        )
-        self.home.write_station(station)
-        self.home.write_run(Run(run_id=RUN))
-        self.environment = {**os.environ, "ANDON_DATABASE_URL": database, "ANDON_REDIS_URL": redis}
-        self.database = database
-        self.query = QueryService(database)
-        self.live = LiveView(redis, "st")
-        self.process: subprocess.Popen[bytes] | None = None
-        self.log = folder / "storage.log"
-
-    def start(self) -> None:
-        begin = len(self.lines())
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "storage", "--home", str(self.home.path)],
-                env=self.environment,
-                stderr=log,
-            )
-        until(lambda: any(line["event"] == "ready" for line in self.lines()[begin:]), self.said)
-
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
-
-    def said(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
-
-    def events(self, event: str) -> int:
-        return sum(line["event"] == event for line in self.lines())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
-    def stop(self) -> float:
-        """Stop it in order; return how many seconds that took."""
-        assert self.process is not None
-        begin_s = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(10)
-        self.process = None
-        assert code == 0, self.said()
-        return time.monotonic() - begin_s
-
-    def health(self) -> Health | None:
-        return next((health for health in self.live.health() if health.service == "storage"), None)
-
-    def stored(self, table: str = "verdict") -> int:
-        engine = sqlalchemy.create_engine(self.database, poolclass=NullPool)
-        with engine.connect() as connection:
-            return int(connection.execute(sqlalchemy.text(f"SELECT count(*) FROM {table}")).scalar_one())
-
-    def close(self) -> None:
-        self.kill()
-        self.query.close()
-        self.live.close()
-
-
-def until(condition: Callable[[], object], said: Callable[[], str] = str, within_s: float = 15) -> None:
-    until_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until_s, said()
-        time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def storage(servers: Servers, database: str | None = None, **limits: object) -> Iterator[Storage]:
-    with state_folder() as folder:
-        made = Storage(folder, database or servers.database(), servers.valkey.url, **{"free_disk_mb": 0} | limits)
-        try:
-            yield made
-        finally:
-            made.close()
+from storage.migrate import migrate
 
 
 def test_records_reach_disk_database_and_live_picture(servers: Servers) -> None:
     with storage(servers) as station:
         station.start()
-        peer = Courtier(station.home)
+        peer = station.sender()
         judgements = [Judgement.REJECT if number % 5 == 0 else Judgement.PASS for number in range(100)]
         for number, judgement in enumerate(judgements):
             message, payload = verdict(number, judgement)
@@ -278,3 +82,245 @@ def test_records_reach_disk_database_and_live_picture(servers: Servers) -> None:
         assert health is not None
         assert health.state == "READY"
         assert station.stop() < 1.2
+
+
+def test_nothing_is_lost_or_doubled_by_kill_9(servers: Servers) -> None:
+    chance = random.Random(7)
+    with storage(servers) as station:
+        station.start()
+        sender = station.sender()
+        doubles = station.sender("doubles")  # a peer that brings everything once more, late
+        begin_s, kills, sent = time.monotonic(), 0, 0
+        next_kill_s = begin_s + 0.5
+        while kills < 9:
+            for _ in range(5):
+                sender.send(*verdict(sent))
+                if sent > 200:
+                    doubles.send(*verdict(sent - 200, judged_ns=1))
+                sent += 1
+            sender.take(5)
+            doubles.take(5)
+            if time.monotonic() > next_kill_s:
+                victim = (station, servers.valkey, servers.postgres)[kills % 3]
+                victim.kill()
+                for _ in range(chance.randrange(20)):
+                    sender.send(*verdict(sent))
+                    sent += 1
+                    sender.take(10)
+                victim.start()
+                kills += 1
+                next_kill_s = time.monotonic() + chance.uniform(0.1, 0.6)
+        sender.finish()
+        doubles.finish()
+        until(lambda: station.stored() == sent, station.said)
+        until(lambda: station.health() is not None and station.health().state == "READY", station.said)
+        assert station.stored("view") == sent
+        summary = station.query.summary(RUN)
+        assert (summary.recorded, summary.doubled) == (sent, 0)
+        assert station.stored() == sent
+
+
+def test_storage_journals_without_postgres_and_drains_when_it_comes(servers: Servers) -> None:
+    database = servers.database()
+    servers.postgres.kill()
+    with storage(servers, database) as station:
+        station.start()
+        sender = station.sender()
+        for number in range(300):
+            sender.send(*verdict(number))
+        sender.finish(5)
+        until(lambda: station.health() is not None and station.health().counters["journal_backlog_bytes"] > 0)
+        health = station.health()
+        assert health is not None
+        assert health.state == "DEGRADED"
+        assert "PostgreSQL" in health.detail
+        assert station.events("postgres_down began") == 1
+        assert station.stop() < 1.2
+
+        station.start()
+        servers.postgres.start()
+        until(lambda: station.stored() == 300, station.said)
+        assert station.events("postgres_down ended") == 1
+        until(lambda: station.health() is not None and station.health().state == "READY")
+
+
+def test_database_without_schema_is_waited_for(servers: Servers) -> None:
+    with storage(servers, servers.database(migrated=False)) as station:
+        station.start()
+        sender = station.sender()
+        sender.send(*verdict(1))
+        sender.finish()
+        until(station.health)
+        assert "revision none" in station.health().detail  # type: ignore[union-attr]  # until() has seen it
+        migrate(station.database)
+        until(lambda: station.stored() == 1, station.said)
+
+
+def test_torn_tail_is_cut_off_and_nothing_else(servers: Servers) -> None:
+    database = servers.database()
+    servers.postgres.kill()
+    with storage(servers, database) as station:
+        station.start()
+        sender = station.sender()
+        for number in range(50):
+            sender.send(*verdict(number))
+        sender.finish()
+        station.kill()
+        segment = max(station.home.journal.glob("*.segment"))
+        whole = segment.read_bytes()
+        segment.write_bytes(whole + whole[:700])
+        station.start()
+        assert segment.read_bytes() == whole
+        assert station.events("torn tail of the journal cut off") == 1
+        servers.postgres.start()
+        until(lambda: station.stored() == 50, station.said)
+
+
+def test_full_journal_acknowledges_nothing_and_recovers(servers: Servers) -> None:
+    database = servers.database()
+    servers.postgres.kill()
+    with storage(servers, database, journal_limit_mb=1) as station:
+        station.start()
+        sender = station.sender()
+        for number in range(200):  # 2 MB
+            sender.send(*_crop(number))
+        until(lambda: station.events("not_journalled began") == 1, lambda: sender.take(10) or station.said())
+        for _ in range(30):
+            sender.take(20)
+        assert 80 < len(sender.courier) < 120
+        assert station.events("not_journalled began") == 1
+        assert sum(file.stat().st_size for file in station.home.journal.rglob("*")) < 1.1e6
+        until(lambda: station.health() is not None and "not journalled" in station.health().detail)
+
+        servers.postgres.start()
+        sender.finish()
+        until(lambda: station.stored("image") == 200, station.said)
+        assert station.events("not_journalled ended") >= 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a small disk is mounted")
+def test_full_disk_acknowledges_nothing_and_recovers(servers: Servers) -> None:
+    with storage(servers) as station:
+        journal = station.home.journal
+        if subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", journal], check=False).returncode:
+            pytest.skip("no disk can be mounted here")
+        try:
+            (journal / "ballast").write_bytes(bytes(800_000))
+            station.start()
+            sender = station.sender()
+            for number in range(60):  # 600 kB
+                sender.send(*_crop(number))
+            until(lambda: station.events("not_journalled began") == 1, lambda: sender.take(10) or station.said())
+            assert len(sender.courier) > 20
+            (journal / "ballast").unlink()
+            sender.finish()
+            until(lambda: station.stored("image") == 60, station.said)
+            station.stop()
+        finally:
+            station.kill()
+            subprocess.run(["/bin/umount", journal], check=True)
+
+
+def test_refused_records_are_kept_aside_and_block_nobody(servers: Servers) -> None:
+    with storage(servers) as station:
+        station.start()
+        sender = station.sender()
+        poison = {20: {"product": "nul \x00"}, 21: {"trigger_time_ns": 10**25}, 57: {"recipe_version": 2**40}}
+        for number in range(100):
+            sender.send(*verdict(number, **poison.get(number, {})))
+        sender.finish()
+        until(lambda: station.stored() == 97, station.said)
+        until(lambda: station.health() is not None and station.health().counters["journal_backlog_bytes"] == 0)
+        refused = sorted((station.home.journal / "refused").glob("*.json"))
+        reasons = [json.loads(file.read_text()) for file in refused]
+        assert [reason["kind"] for reason in reasons] == ["verdict/1"] * 3
+        assert "0x00" in reasons[0]["reason"]
+        assert len(list((station.home.journal / "refused").glob("*.record"))) == 3
+        assert station.health().counters["refused_records"] == 3  # type: ignore[union-attr]  # until() has seen it
+
+
+def test_hanging_postgres_holds_up_neither_acknowledgement_nor_exit(servers: Servers) -> None:
+    with storage(servers) as station:
+        station.start()
+        sender = station.sender()
+        sender.send(*verdict(0))
+        sender.finish()
+        assert servers.postgres.process is not None
+        postgres = servers.postgres.process.pid
+        backends = Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()
+        family = [postgres, *map(int, backends)]
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for number in range(1, 50):
+                sender.send(*verdict(number))
+                sender.finish(2)
+            assert station.stop() < 1.2
+        finally:
+            for pid in family:
+                os.kill(pid, signal.SIGCONT)
+        station.start()
+        until(lambda: station.stored() == 50, station.said)
+
+
+def test_live_picture_survives_both_deaths_and_is_lost_alone(servers: Servers) -> None:
+    with storage(servers) as station:
+        station.start()
+        sender = station.sender()
+        for number in range(10):
+            sender.send(*verdict(number))
+        sender.finish()
+        until(lambda: station.live.counters().get("PASS") == 10)
+        station.kill()
+        station.start()
+        for number in range(5, 15):  # five of them again
+            sender.send(*verdict(number))
+        sender.finish()
+        until(lambda: station.live.counters().get("PASS") == 15)
+        assert [part.sequence for part in station.live.parts(100)] == list(range(14, -1, -1))
+        servers.valkey.kill()
+        for number in range(15, 25):
+            sender.send(*verdict(number))
+        sender.finish()
+        until(lambda: station.events("redis_down began") == 1, station.said)
+        servers.valkey.start()
+        until(lambda: station.events("redis_down ended") == 1, station.said)
+        until(lambda: station.live.counters().get("PASS") == 25)  # counted all the same
+        until(lambda: station.stored() == 25, station.said)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ANDON_DATABASE_URL", None),
+        ("ANDON_DATABASE_URL", "no url, secret"),
+        ("ANDON_DATABASE_URL", "mysql://me:secret@host/andon"),
+        ("ANDON_REDIS_URL", None),
+        ("ANDON_REDIS_URL", "http://:secret@host"),
+    ],
+)
+def test_wrong_address_ends_the_process_and_names_the_variable(
+    servers: Servers, variable: str, value: str | None
+) -> None:
+    with storage(servers, servers.postgres.url) as station:
+        station.environment.pop(variable)
+        if value is not None:
+            station.environment[variable] = value
+        assert station.fail() == EXIT_CONFIGURATION
+        assert variable in station.said()
+        assert "secret" not in station.said()
+
+
+def test_second_process_on_one_journal_is_refused(servers: Servers) -> None:
+    with storage(servers) as station:
+        station.start()
+        holder = station.process
+        assert holder is not None
+        assert station.fail() == EXIT_FAILURE
+        assert f"process {holder.pid} holds this journal" in station.said()
+        assert holder.poll() is None
+
+
+def _crop(number: int) -> tuple[Evidence, list[bytes]]:
+    part_id = f"st-{RUN}-{number:08}"
+    return Evidence(part_id=part_id, camera="top", purpose="crop", region=0, width_px=9, height_px=9), [JPEG]
