@@ -103,13 +103,21 @@ class TriggerLine:
         picture: Callable[[int, Schedule], Pixels | Reason],
         truth: Callable[[int, Schedule], Truth | None],
     ) -> Iterator[Exposure]:
-        """Yield the exposures of a camera that plays known parts, from part `first` on.
+        """Return the exposures of a camera that plays known parts, from part `first` on.
 
         Parts that went by more than one period before this was called are yielded at once as CAMERA_DOWN, without
         a picture. From there on `picture` is called before the trigger comes, so that its pixels, or the reason why
         there are none, are there at the trigger. Whoever falls behind skips nothing: triggers keep their true times.
         """
-        here_ns = time.monotonic_ns()
+        return self._play(first, picture, truth, time.monotonic_ns())
+
+    def _play(
+        self,
+        first: int,
+        picture: Callable[[int, Schedule], Pixels | Reason],
+        truth: Callable[[int, Schedule], Truth | None],
+        here_ns: int,
+    ) -> Iterator[Exposure]:
         schedule = self.schedule()
         if schedule is None:
             return

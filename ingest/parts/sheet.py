@@ -114,18 +114,20 @@ class Sheet:
         relief = cv2.GaussianBlur(relief, (0, 0), max(0.6, 0.0016 * self._scale))
         slope_x, slope_y = (cv2.Sobel(relief, cv2.CV_32F, *axes, ksize=3, scale=1 / 8) for axes in ((1, 0), (0, 1)))
         norm = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
-        light, half = _LIGHT / np.linalg.norm(_LIGHT), _LIGHT / np.linalg.norm(_LIGHT) + (0, 0, 1)
-        half /= np.linalg.norm(half)
+        lamp = _LIGHT / np.linalg.norm(_LIGHT)
+        between = np.add(lamp, (0, 0, 1))
+        # plain floats, for numpy's would make every array here twice as large
+        light, half = lamp.tolist(), (between / np.linalg.norm(between)).tolist()
         facing, mirroring = (
             np.clip((vector[2] - slope_x * vector[0] - slope_y * vector[1]) * norm, 0, 1) for vector in (light, half)
         )
-        shade = _AMBIENT + (1 - _AMBIENT) * facing / light[2]
+        shade = _AMBIENT + (1 - _AMBIENT) / light[2] * facing
         shine = 255 * gloss * (mirroring**_SHININESS - half[2] ** _SHININESS)
         part = self._albedo * shade[..., None] + np.maximum(shine, 0)[..., None]
-        solid = (self._solid / 255.0).astype(np.float32)
+        solid = self._solid * np.float32(1 / 255)
         belt = np.array(_BELT_BGR, np.float32) * (1 - _SHADOW * self._shadow(solid))[..., None]
         picture = belt + (part - belt) * solid[..., None]
-        return self._reduced(np.clip(picture, 0, 255).astype(np.float32)), self._reduced(self._solid)
+        return self._reduced(np.clip(picture, 0, 255)), self._reduced(self._solid)
 
     def _shadow(self, solid: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         offset = _SHADOW_OFFSET * self._scale

@@ -83,7 +83,7 @@ def make(tmp_path: Path, pictures: Path) -> Iterator[Make]:
         shutil.rmtree(home.runtime)
 
 
-def begin(home: Home, *, parts: int | None = None, ago_s: float = -0.1) -> Schedule:
+def begin(home: Home, *, parts: int | None = None, ago_s: float = 0.0) -> Schedule:
     """Let the line begin so long ago."""
     run = Run(run_id="r1", parts=parts)
     home.write_run(run)
@@ -91,11 +91,6 @@ def begin(home: Home, *, parts: int | None = None, ago_s: float = -0.1) -> Sched
     schedule = home.schedule()
     assert schedule
     return schedule
-
-
-def take(camera: Camera, first: int, count: int) -> list[Exposure]:
-    exposures = camera.exposures(first)
-    return list(islice(exposures, count))
 
 
 def test_every_plug_in_is_tested() -> None:
@@ -112,8 +107,9 @@ def test_unknown_options_are_refused_by_name(kind: str, make: Make) -> None:
 def test_every_part_is_exposed_in_order_and_then_the_line_ends(kind: str, make: Make) -> None:
     camera, home = make(kind)
     largest_bytes = camera.open()
+    coming = camera.exposures(0)
     schedule = begin(home, parts=12)
-    exposures = list(camera.exposures(0))
+    exposures = list(coming)
     assert [exposure.sequence for exposure in exposures] == list(range(12))
     assert [exposure.time_ns for exposure in exposures] == [schedule.time_ns(number) for number in range(12)]
     for exposure in exposures:
@@ -132,22 +128,25 @@ def test_every_part_is_exposed_in_order_and_then_the_line_ends(kind: str, make: 
 def test_no_exposure_comes_before_its_trigger_and_its_picture_is_ready_by_then(kind: str, make: Make) -> None:
     camera, home = make(kind)
     camera.open()
+    coming = camera.exposures(0)
     begin(home)
-    delays_ns = [time.monotonic_ns() - exposure.time_ns for exposure in islice(camera.exposures(0), 20)]
-    assert min(delays_ns) >= 0
-    assert sorted(delays_ns)[10] < PERIOD_NS
+    delays_ns = sorted(time.monotonic_ns() - exposure.time_ns for exposure in islice(coming, 20))
+    assert delays_ns[0] >= 0
+    assert delays_ns[5] < PERIOD_NS  # the machine may be busy for a while, not all the time
 
 
 @pytest.mark.parametrize("kind", PLAYERS)
 def test_the_same_part_gives_the_same_pixels_whenever_it_is_asked_for(kind: str, make: Make) -> None:
     whole, home = make(kind)
     whole.open()
+    coming = whole.exposures(0)
     begin(home, parts=8)
-    exposures = list(whole.exposures(0))
+    exposures = list(coming)
     later, home = make(kind)
     later.open()
+    coming = later.exposures(5)
     begin(home, parts=8)
-    for exposure in take(later, 5, 3):
+    for exposure in coming:
         expected = exposures[exposure.sequence]
         assert exposure.truth == expected.truth
         assert exposure.pixels is not None
@@ -161,7 +160,11 @@ def test_parts_that_went_by_during_an_outage_are_told_and_then_it_goes_on_live(k
     camera.open()
     schedule = begin(home, ago_s=2.0)
     before_ns = time.monotonic_ns()
-    exposures = take(camera, 7, schedule.latest(before_ns) + 5 - 7)
+    coming = camera.exposures(7)
+    after_ns = time.monotonic_ns()
+    exposures: list[Exposure] = []
+    while sum(exposure.reason is None for exposure in exposures) < 3:
+        exposures.append(next(coming))
     assert [exposure.sequence for exposure in exposures] == list(range(7, 7 + len(exposures)))
     missed = [exposure for exposure in exposures if exposure.reason]
     taken = exposures[len(missed) :]
@@ -169,7 +172,7 @@ def test_parts_that_went_by_during_an_outage_are_told_and_then_it_goes_on_live(k
     assert all(exposure.pixels is None and exposure.truth for exposure in missed)
     assert all(exposure.pixels is not None for exposure in taken)
     # a part is missed if it went by more than one period before the camera came back, and only then
-    assert missed[-1].time_ns <= before_ns - PERIOD_NS + 5_000_000
+    assert missed[-1].time_ns <= after_ns - PERIOD_NS
     assert taken[0].time_ns >= before_ns - PERIOD_NS
     assert exposures[100].time_ns == schedule.time_ns(exposures[100].sequence)
 
@@ -241,9 +244,10 @@ def test_two_simulated_cameras_see_the_same_parts_from_two_sides(make: Make) -> 
     above, home_above = make("simulated")
     below, home_below = make("simulated", side="bottom", colour=False)
     assert above.open() == 3 * below.open()
+    seen = above.exposures(0), below.exposures(0)
     begin(home_above, parts=8)
     begin(home_below, parts=8)
-    pairs = list(zip(above.exposures(0), below.exposures(0), strict=True))
+    pairs = list(zip(*seen, strict=True))
     assert all(one.truth == other.truth for one, other in pairs)
     assert all(other.pixels is not None and other.pixels.shape == (64, 96, 1) for _, other in pairs)
 

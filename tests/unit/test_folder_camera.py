@@ -46,10 +46,15 @@ def play(home: Home, folder: Path, count: int, **options: object) -> list[Exposu
     """Return the first `count` exposures of a line that starts in a moment."""
     camera = made(home, folder, **options)
     camera.open()
+    return begin(home, camera, count)
+
+
+def begin(home: Home, camera: plug_in.Camera, count: int) -> list[Exposure]:
+    coming = camera.exposures(0)
     run = Run(run_id="r1", parts=count)
     home.write_run(run)
-    home.write_start(run, time.monotonic_ns() + 50_000_000)
-    return list(camera.exposures(0))
+    home.write_start(run, time.monotonic_ns())
+    return list(coming)
 
 
 def made(home: Home, folder: Path, **options: object) -> plug_in.Camera:
@@ -157,10 +162,7 @@ def test_what_is_no_image_or_gone_is_told(home: Home, tmp_path: Path) -> None:
     camera = made(home, tmp_path / "plain")
     camera.open()
     (tmp_path / "plain" / "e.png").unlink()
-    run = Run(run_id="r1", parts=5)
-    home.write_run(run)
-    home.write_start(run, time.monotonic_ns() + 50_000_000)
-    reasons = [exposure.reason for exposure in camera.exposures(0)]
+    reasons = [exposure.reason for exposure in begin(home, camera, 5)]
     assert reasons == [None, *[Reason.UNREADABLE_FRAME] * 4]
 
 

@@ -114,8 +114,8 @@ def test_noise_grows_with_the_light() -> None:
 def test_features_of_a_product_do_not_overlap_in_the_picture() -> None:
     for product in PRODUCTS:
         for side in SIDES:
-            drawn = template(product, side, 640, 640)
-            covered = sum(sprite.footprint((640, 640), (0, 0), 0).astype(int) for sprite in drawn.sprites)
+            drawn = template(product, side, 400, 400)
+            covered = sum(sprite.footprint((400, 400), (0, 0), 0).astype(int) for sprite in drawn.sprites)
             assert covered.max() == 1
             assert all(sprite.area_px > 20 for sprite in drawn.sprites)
 
