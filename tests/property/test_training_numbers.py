@@ -18,10 +18,10 @@ from inference.training.resampling import Resample, area_weights, pool_for
 def test_every_output_pixel_is_a_mean_of_the_input_under_it(size_px: int, out: int, data: st.DataObject) -> None:
     pool_px = data.draw(st.integers(1, pool_for(size_px, out)))
     cells = -(-size_px // pool_px)
-    weights = area_weights(size_px, cells, out, pool_px).numpy()
+    edges = np.minimum(np.arange(cells + 1) * pool_px, size_px)
+    weights = area_weights(size_px, cells, out, pool_px).numpy() * np.diff(edges)
     assert weights.min() >= 0
     assert weights.sum(axis=1) == pytest.approx(np.ones(out), abs=1e-5)
-    edges = np.minimum(np.arange(cells + 1) * pool_px, size_px)
     middles = (edges[:-1] + edges[1:]) / 2
     step = size_px / out
     inside = slice(1, -1) if step < 1 else slice(None)  # beyond the outer pixels' middles the nearest one counts
