@@ -8,14 +8,18 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config import files, station
-from config.errors import ConfigurationError
+from config import files, plugins, station
+from config.errors import BundleError, ConfigurationError
 from config.recipe import Recipe, ViewRecipe
 from config.station import CameraSection, PlcSection, SimulationSection, Station, WorkersSection
+from decision.rules import read_roi
+from inference.bundle import Bundle
+from inference.keys import TrustStore
+from ingest.camera import TriggerLine
+from ingest.cameras import folder
 
 if TYPE_CHECKING:
     from config.home import Home
-    from inference.bundle import Bundle
 
 _DEMO_FOLDER = Path(__file__).parent / "demo"
 DEMO = _DEMO_FOLDER / "station.toml"
@@ -27,9 +31,29 @@ _WORKERS = 2
 
 
 def read(path: Path | None) -> Station:
-    """Read a station file, by default the demo's; raise ConfigurationError for any fault in it or in its recipes."""
+    """Read a station file, by default the demo's; raise ConfigurationError for any fault in what it names.
+
+    Recipes, ROI pictures, bundles, plug-ins and their options are all looked at, so that a fault is told at once and
+    not by a process that does not become ready.
+    """
     found = station.read(path or DEMO)
-    found.read_recipes()
+    trust = TrustStore.load(extra=DEMO_KEYS)
+    for recipe in found.read_recipes().values():
+        for view in recipe.views.values():
+            try:
+                bundle = Bundle.open(view.bundle, trust)
+            except BundleError as error:
+                raise ConfigurationError(str(error)) from error
+            if view.bundle_digest not in {None, bundle.digest}:
+                raise ConfigurationError(f"{view.bundle}: is {bundle.digest}, the recipe wants {view.bundle_digest}")
+            if view.roi:
+                read_roi(view.roi)
+    for camera in found.cameras:
+        plug_in = plugins.load("ingest.cameras", camera.type)
+        plugins.options(plug_in, camera.options, f"{path or DEMO}: camera {camera.name}: options")
+    plc = plugins.load("decision.plc", found.plc.type)
+    if found.plc.options.get("port") != 0:
+        plugins.options(plc, found.plc.options, f"{path or DEMO}: plc: options")
     return found
 
 
@@ -53,7 +77,10 @@ def for_images(home: Home, images: Path, path: Path, bundle: Bundle, inference_s
     file = home.path / "recipes" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     files.write(file, recipe.model_dump_json(indent=2).encode())
-    options = {"path": str(images.resolve()), "channels": bundle.manifest.channels}
+    options: dict[str, object] = {"path": str(images.resolve()), "channels": bundle.manifest.channels}
+    camera = folder.Camera(folder.Options.model_validate(options), _CAMERA, TriggerLine(home))
+    camera.open()  # a folder without images is told now
+    camera.close()
     return Station(
         station=name,
         recipes={name: file},

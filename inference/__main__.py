@@ -7,6 +7,8 @@ from pathlib import Path
 
 from config.home import Home
 from config.service import leave, serve
+from inference.keys import TrustStore
+from inference.worker import Worker
 
 
 def main() -> int:
@@ -18,7 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def make() -> Worker:
-        return Worker(Home(arguments.home), arguments.worker, TrustStore.load(arguments.trust))
+        return Worker(Home(arguments.home), arguments.worker, TrustStore.load(extra=arguments.trust))
 
     return serve(make, f"worker-{arguments.worker}")
 

@@ -19,7 +19,7 @@ import numpy as np
 import zmq
 
 from config import bus
-from config.errors import InputError, StoreError
+from config.errors import BundleError, ConfigurationError, InputError, StoreError
 from config.log import Condition, logger
 from config.messages import Answered, AnyMessage, Credit, Frame, Loss, Prediction, Reason
 from config.ring import RingReader
@@ -100,9 +100,12 @@ class Worker(Service):
 
     def _load(self, path: Path) -> Engine:
         started_ns = time.monotonic_ns()
-        bundle = Bundle.open(path, self._trust)
-        engine = Engine(bundle, threads=self._station.workers.threads, device=self._station.workers.device)
-        engine.check_golden()
+        try:
+            bundle = Bundle.open(path, self._trust)
+            engine = Engine(bundle, threads=self._station.workers.threads, device=self._station.workers.device)
+            engine.check_golden()
+        except BundleError as error:
+            raise ConfigurationError(str(error)) from error  # starting again would not mend the file
         engine.warm(self._buckets)
         took_s = (time.monotonic_ns() - started_ns) / 1e9
         logger().info("bundle loaded", bundle=path.name, digest=bundle.digest, took_s=round(took_s, 3))
