@@ -78,10 +78,7 @@ def for_images(home: Home, images: Path, path: Path, bundle: Bundle, inference_s
     file.parent.mkdir(parents=True, exist_ok=True)
     files.write(file, recipe.model_dump_json(indent=2).encode())
     options: dict[str, object] = {"path": str(images.resolve()), "channels": bundle.manifest.channels}
-    camera = folder.Camera(folder.Options.model_validate(options), _CAMERA, TriggerLine(home))
-    camera.open()  # a folder without images is told now
-    camera.close()
-    return Station(
+    made = Station(
         station=name,
         recipes={name: file},
         recipe=name,
@@ -92,6 +89,11 @@ def for_images(home: Home, images: Path, path: Path, bundle: Bundle, inference_s
             rate_per_s=round(min(_FASTEST_PER_S, _BUSIEST * _WORKERS / inference_s), 2), products=(name,)
         ),
     )
+    home.write_station(made)
+    camera = folder.Camera(folder.Options.model_validate(options), _CAMERA, TriggerLine(home))
+    camera.open()  # a folder without images is told now
+    camera.close()
+    return made
 
 
 def place(found: Station, port: int | None) -> Station:
