@@ -1,0 +1,179 @@
+"""The API: the same answers as the pages', for programs."""
+
+from __future__ import annotations
+
+import base64
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Header, HTTPException, Path, Query
+from fastapi.responses import Response
+from numpy.typing import NDArray
+from pydantic import Field
+
+from config.errors import StoreError
+from storage.answers import Counts, Filter, Page, Part
+from storage.console import thumbnail
+from storage.console.context import Console, TheConsole
+from storage.console.events import EventStream
+from storage.console.models import HealthReport, MapAnswer, Problem, ServiceHealth
+from storage.query import LARGEST_PAGE
+
+_NAMED = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+PartId = Annotated[str, Path(pattern=_NAMED, max_length=120, description="a part's id")]
+Camera = Annotated[str, Path(pattern=_NAMED, max_length=32, description="a camera's name in the station file")]
+_KEEP = f"private, max-age={int(timedelta(days=1).total_seconds())}, immutable"
+_LEVELS = 255
+_WRONG: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "a parameter makes no sense"}}
+_AWAY: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "PostgreSQL or Redis is away"}}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "there is no such thing"}}
+_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "a JPEG"}}
+
+router = APIRouter(responses={**_WRONG, **_AWAY})
+
+
+class PartsQuery(Filter):
+    """Which parts, and which page of them."""
+
+    after: str | None = Field(default=None, max_length=400, description="`after` of the page before")
+    limit: int = Field(default=50, ge=1, le=LARGEST_PAGE)
+
+
+@router.get("/api/parts", tags=["parts"])
+def parts(console: TheConsole, query: Annotated[PartsQuery, Query()]) -> Page:
+    """Return the parts that the filter finds, newest first, page by page."""
+    return console.query.parts(query, query.after, query.limit)
+
+
+@router.get("/api/counts", tags=["parts"])
+def counts(console: TheConsole, query: Annotated[Filter, Query()]) -> Counts:
+    """Return how many parts the filter finds, by verdict."""
+    return console.query.counts(query)
+
+
+@router.get("/api/parts/{part_id}", tags=["parts"], responses=_UNKNOWN)
+def part(console: TheConsole, part_id: PartId) -> Part:
+    """Return everything that is stored of a part, except its maps and images."""
+    return find(console, part_id)
+
+
+@router.get("/api/parts/{part_id}/views/{camera}/map", tags=["parts"], responses=_UNKNOWN)
+def anomaly_map(console: TheConsole, part_id: PartId, camera: Camera, response: Response) -> MapAnswer:
+    """Return the reduced anomaly map of a view in 256 levels."""
+    view = next((view for view in find(console, part_id).details if view.camera == camera), None)
+    if view is None or view.anomaly_map is None:
+        raise HTTPException(404, f"part {part_id} has no map of a camera {camera!r}")
+    low, high, levels = _quantised(view.anomaly_map)
+    response.headers["Cache-Control"] = _KEEP
+    return MapAnswer(
+        part_id=part_id,
+        camera=camera,
+        height=levels.shape[0],
+        width=levels.shape[1],
+        low=low,
+        high=high,
+        review_above=view.review_above,
+        reject_above=view.reject_above,
+        levels=base64.b64encode(levels.tobytes()).decode("ascii"),
+    )
+
+
+@router.get(
+    "/api/images/{part_id}/{camera}/{purpose}",
+    tags=["parts"],
+    response_class=Response,
+    responses={**_UNKNOWN, **_JPEG},
+)
+def image(
+    console: TheConsole,
+    part_id: PartId,
+    camera: Camera,
+    purpose: Literal["image", "crop", "live"],
+    region: Annotated[
+        int | None, Query(ge=0, lt=2**15, description="index into the view's regions, for a crop")
+    ] = None,
+    side_px: Annotated[int | None, Query(ge=16, le=512, description="longer side of a smaller copy")] = None,
+) -> Response:
+    """Return an image of a part: the whole view, a defect's crop, or the fleeting picture of the live page."""
+    jpeg = _image(console, part_id, camera, purpose, region)
+    if jpeg is None:
+        which = "" if region is None else f" of region {region}"
+        raise HTTPException(404, f"part {part_id} has no {purpose}{which} of a camera {camera!r}")
+    if side_px is not None:
+        jpeg = thumbnail.shrink(jpeg, side_px)
+    return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": _KEEP})
+
+
+@router.get("/api/health", tags=["station"])
+def health(console: TheConsole) -> HealthReport:
+    """Return whether the station runs, process by process."""
+    feed = console.feed
+    known = {name: feed.health.get(name) for name in feed.services}
+    services = [
+        ServiceHealth(
+            service=name,
+            state=word.state if word else "SILENT",
+            detail=word.detail if word else "",
+            counters=word.counters if word else {},
+        )
+        for name, word in known.items()
+    ]
+    postgresql = None
+    try:
+        console.query.parts(Filter(), limit=1)
+    except StoreError as error:
+        postgresql = str(error)
+    return HealthReport(
+        light=feed.light(),
+        services=tuple(services),
+        redis=feed.away,
+        postgresql=postgresql,
+        browsers=feed.browsers,
+        browsers_dropped=console.counters["browser_too_slow"],
+    )
+
+
+@router.get(
+    "/events",
+    tags=["station"],
+    response_class=Response,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "events, for as long as you listen"}},
+)
+async def events(console: TheConsole, last_event_id: Annotated[str | None, Header(max_length=40)] = None) -> Response:
+    """Follow the station: `snapshot` (or what you missed since Last-Event-ID), then `part`, `change` and `status`."""
+    return EventStream(console.feed, last_event_id)
+
+
+def find(console: Console, part_id: str) -> Part:
+    """Return a stored part; answer 404 if there is none."""
+    found = console.query.part(part_id)
+    if found is None:
+        raise HTTPException(404, f"there is no part {part_id}")
+    return found
+
+
+def _image(console: Console, part_id: str, camera: str, purpose: str, region: int | None) -> bytes | None:
+    """Return a JPEG from Redis, where the latest are, or from PostgreSQL, where the kept ones are."""
+    if purpose == "live":
+        return console.live.image(part_id, camera, purpose, region)
+    if console.feed.away is None:
+        try:
+            found = console.live.image(part_id, camera, purpose, region)
+        except StoreError:
+            found = None  # the feed notices, says and counts it; PostgreSQL has them all
+        if found is not None:
+            return found
+    return console.query.image(part_id, camera, purpose, region)
+
+
+def _quantised(anomaly_map: NDArray[np.float16]) -> tuple[float, float, NDArray[np.uint8]]:
+    """Return lowest and highest score and the map `(h, w)` in levels between them; what is not finite is clipped."""
+    scores = anomaly_map.astype(np.float32)
+    finite = scores[np.isfinite(scores)]
+    if not finite.size:
+        return 0.0, 0.0, np.zeros(scores.shape, np.uint8)
+    low, high = float(finite.min()), float(finite.max())
+    clipped = np.clip(np.nan_to_num(scores, nan=low, posinf=high, neginf=low), low, high)
+    scale = _LEVELS / (high - low) if high > low else 0.0
+    return low, high, np.rint((clipped - low) * scale).astype(np.uint8)

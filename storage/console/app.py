@@ -1,0 +1,88 @@
+"""The console as an ASGI application: pages, API and events over one station's live picture and its stored parts."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from ipaddress import ip_address
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import JSONResponse, Response
+
+from config.errors import InputError, StoreError
+from storage.console import api, assets, pages
+from storage.console.context import Console
+from storage.console.headers import SecurityHeaders
+
+_DESCRIPTION = """Read-only: nothing here changes anything. Times are ISO 8601, durations milliseconds, lengths pixels
+of the frame. A wrong parameter is answered with 422, an unknown part with 404, a database that is away with 503; each
+says why in `detail`."""
+
+
+def make_app(console: Console) -> FastAPI:
+    """Return the application that serves `console`."""
+    app = FastAPI(
+        title=f"Andon station {console.station.station}",
+        description=_DESCRIPTION,
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.console = console
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    app.mount(assets.PREFIX, assets.Assets())
+    app.add_exception_handler(InputError, _wrong)
+    app.add_exception_handler(RequestValidationError, _wrong)
+    app.add_exception_handler(StoreError, _away)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Exception, _broken)
+    if _is_loopback(console.station.console.host):
+        # a page from elsewhere must not reach us through a name of its own that it points to this machine
+        hosts = ["localhost", "127.0.0.1", "[::1]", console.station.console.host]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _wrong(request: Request, error: Exception) -> Response:
+    """Answer what cannot be asked so."""
+    if isinstance(error, RequestValidationError):
+        text = "; ".join(
+            f"{'.'.join(str(step) for step in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()
+        )
+    else:
+        text = str(error)
+    return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, text)
+
+
+async def _away(request: Request, error: Exception) -> Response:
+    return _problem(request, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _problem(request, HTTPStatus(error.status_code), str(error.detail))
+
+
+async def _broken(request: Request, _: Exception) -> Response:
+    """Answer for a fault of ours; its traceback is in the log."""
+    return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the console made a mistake; its log says which")
+
+
+def _problem(request: Request, status: HTTPStatus, detail: str) -> Response:
+    """Say what is wrong: a page to people, JSON to programs."""
+    if request.url.path.startswith("/api/"):
+        headers = {"Retry-After": "2"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
+        return JSONResponse({"detail": detail}, status, headers)
+    return pages.problem(request, status, detail)

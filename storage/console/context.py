@@ -1,0 +1,34 @@
+"""What every answer of the console is made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from config.station import Station
+from storage.console.live import LiveFeed
+from storage.live import LiveView
+from storage.query import QueryService
+
+
+@dataclass(frozen=True)
+class Console:
+    """One station's console."""
+
+    station: Station
+    products: tuple[str, ...]
+    feed: LiveFeed
+    live: LiveView
+    query: QueryService
+    counters: Counter[str]
+
+
+def _console(request: Request) -> Console:
+    console: Console = request.app.state.console
+    return console
+
+
+TheConsole = Annotated[Console, Depends(_console)]

@@ -1,0 +1,110 @@
+"""The pages: HTML for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from config.messages import Judgement, Reason
+from storage.answers import PartLine, ViewLine
+from storage.console import api, assets, display
+from storage.console.context import Console, TheConsole
+from storage.console.models import local
+from storage.console.search import Search, When
+
+_PAGE = 24  # rows; each has a thumbnail
+_WORST_FIRST = (Judgement.FAULT, Judgement.REJECT, Judgement.REVIEW, Judgement.PASS)
+
+AnyView = TypeVar("AnyView", bound=ViewLine)
+
+router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters.update(display.FILTERS)
+_TEMPLATES.globals.update(static=assets.PREFIX, judgements=tuple(Judgement), Reason=Reason, When=When)
+
+
+@router.get("/")
+async def live(console: TheConsole) -> Response:
+    """Show the line as it runs; everything on the page comes as events."""
+    return _page(console, "live.html", here="live")
+
+
+@router.get("/defects")
+def defects(console: TheConsole, search: Annotated[Search, Query()]) -> Response:
+    """Show the stored parts that a search finds."""
+    now = local(datetime.now(UTC))
+    chosen = search.filter(now)
+    found = console.query.parts(chosen, search.after, _PAGE)
+    counts = console.query.counts(chosen)
+    return _page(
+        console,
+        "defects.html",
+        here="defects",
+        search=search,
+        found=found,
+        counts=counts,
+        now=now,
+        products=console.products,
+    )
+
+
+@router.get("/parts/{part_id}")
+def part(console: TheConsole, part_id: api.PartId) -> Response:
+    """Show everything that is stored of a part."""
+    found = api.find(console, part_id)
+    return _page(console, "part.html", here="defects", part=found, views=_worst_first(found.details))
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """Tell a probe that the process answers; the station's health is at /api/health."""
+    return PlainTextResponse("ok\n")
+
+
+def problem(request: Request, status: HTTPStatus, detail: str) -> Response:
+    """Show why a page cannot be shown; where a server is away the page tries again."""
+    console: Console = request.app.state.console
+    shown = _page(
+        console,
+        "problem.html",
+        here="",
+        status=status,
+        detail=detail,
+        path=request.url.path,
+        again=status is HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+    shown.status_code = status
+    return shown
+
+
+def thumbnail_of(line: PartLine) -> str | None:
+    """Return the address of a small picture of the part's worst view; None if no picture was kept."""
+    kept = {image.camera for image in line.images if image.purpose == "image"}
+    for view in _worst_first(line.views):
+        if view.camera in kept:
+            return f"/api/images/{line.part_id}/{view.camera}/image?side_px=128"
+    return None
+
+
+def _worst_first(views: Sequence[AnyView]) -> list[AnyView]:
+    return sorted(views, key=lambda view: (_WORST_FIRST.index(view.verdict), -(view.score or 0.0)))
+
+
+_TEMPLATES.filters["thumbnail"] = thumbnail_of
+
+
+def _page(console: Console, template: str, **values: object) -> HTMLResponse:
+    return HTMLResponse(_TEMPLATES.get_template(template).render(station=console.station, **values))

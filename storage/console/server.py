@@ -1,0 +1,154 @@
+"""The console's process: uvicorn in our hands, so that ports, signals and readiness are as in every other daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+import zmq
+
+from config import bus
+from config.errors import ConfigurationError
+from config.home import Home
+from config.log import logger
+from config.messages import Health
+from config.service import Service, notify
+from config.station import ConsoleSection
+from storage.addresses import database_url, redis_url
+from storage.console.app import make_app
+from storage.console.context import Console
+from storage.console.live import LiveFeed
+from storage.live import LiveView
+from storage.query import QueryService
+
+_ALIVE_S = 0.5
+_LEAVE_S = 0.15  # for answers on their way; browsers ask again
+_BACKLOG = 256
+
+
+class ConsoleServer(Service):
+    """Serve the console until told to stop; PostgreSQL and Redis may come and go meanwhile."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__("console", home)
+
+    def run(self) -> None:
+        """Serve; the loop is asyncio's, since that is what uvicorn turns in."""
+        station = self.home.read_station()
+        products = sorted({recipe.product for recipe in station.read_recipes().values()})
+        database, redis = database_url(), redis_url()
+        console = Console(
+            station=station,
+            products=tuple(products),
+            feed=LiveFeed(station, redis, self.counters),
+            live=LiveView(redis, station.station),
+            query=QueryService(database),
+            counters=self.counters,
+        )
+        listening = _listen(station.console)
+        logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
+        self._health = self.bus.connect(zmq.PUSH, self.home.endpoint("health"))
+        # Neither closed nor emptied: a thread that waits for PostgreSQL would be waited for in turn.
+        asyncio.new_event_loop().run_until_complete(self._serve(console, listening))
+        self.bus.close()
+
+    async def _serve(self, console: Console, listening: socket.socket) -> None:
+        told_to_stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+        settings = uvicorn.Config(
+            make_app(console),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=30,
+        )
+        server = _Server(settings)
+        serving = asyncio.create_task(server.serve([listening]))
+        tasks = {
+            serving,
+            asyncio.create_task(console.feed.run()),
+            asyncio.create_task(self._stay_alive(server.listens)),
+            waiting := asyncio.create_task(told_to_stop.wait()),
+        }
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        console.feed.close()
+        server.should_exit = True
+        await asyncio.wait([serving], timeout=_LEAVE_S)
+        for task in ended - {waiting}:
+            task.result()  # none of the others ends but by its error
+
+    async def _stay_alive(self, listens: asyncio.Event) -> None:
+        """Say that the console is ready once it listens, and from then on that it is alive."""
+        await listens.wait()
+        self.state = "READY"
+        notify("READY=1")
+        logger().info("ready")
+        while True:
+            notify("WATCHDOG=1")
+            health = Health(
+                service=self.name,
+                state=self.state,
+                pid=os.getpid(),
+                time_ns=time.time_ns(),
+                counters=dict(self.counters),
+            )
+            bus.send(self._health, health)
+            await asyncio.sleep(_ALIVE_S)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals are ours, and it says when it listens."""
+
+    def __init__(self, settings: uvicorn.Config) -> None:
+        super().__init__(settings)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        self.listens.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+class _Forward(logging.Handler):
+    """Pass what libraries log on to the one log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        detail = {"traceback": self.format(record)} if record.exc_info else {}
+        logger().log(record.levelno, record.getMessage(), library=record.name, **detail)
+
+
+def _listen(section: ConsoleSection) -> socket.socket:
+    """Return the socket to serve on; raise ConfigurationError if the address cannot be had."""
+    where = f"[{section.host}]" if ":" in section.host else section.host
+    family = socket.AF_INET6 if ":" in section.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((section.host, section.port))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"station.json: console: cannot listen on {where}:{section.port}: {error.strerror or error}; "
+            "name another console.port (0: any that is free) or console.host"
+        ) from error
+    logger().info("console", url=f"http://{where}:{listening.getsockname()[1]}/")
+    return listening

@@ -1,0 +1,23 @@
+/* How numbers and words stand on a page; storage/console/display.py does the same on the server. */
+
+export const WORDS = { PASS: "Pass", REJECT: "Reject", REVIEW: "Review", FAULT: "Fault" };
+
+export function score(value) {
+  if (value === undefined || value === null) return "–";
+  const size = Math.abs(value);
+  return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3);
+}
+
+export function count(value) {
+  return String(value).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+}
+
+export function clock(time) {
+  return time.slice(11, 19); // ISO 8601 in the station's zone
+}
+
+export function node(name, attributes = {}) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}

@@ -1,0 +1,207 @@
+/* The live page: everything comes as server-sent events, and is drawn a few times a second at most. */
+
+import { WORDS, clock, count, node, score } from "./format.js";
+import { draw, fetchMap } from "./heat.js";
+import { connectSwitch, wanted } from "./overlay.js";
+import { drawStrip, worst } from "./strip.js";
+
+const KEPT = 500; // parts
+const CARDS = 12;
+const DRAW_MS = 400; // a calm page: whatever the line's speed, cards change no oftener
+const SILENT_MS = 5000; // the console speaks every second
+const AGAIN_MS = 2000;
+const MAP_MS = 1000; // until a map is in the database
+const MAP_TRIES = 4;
+const STATES = { RUNNING: "Running", DEGRADED: "Degraded", STOPPED: "Stopped", UNKNOWN: "Live view away" };
+
+const parts = new Map(); // part_id -> part, oldest first
+const cards = new Map(); // part_id -> element
+const element = (id) => document.getElementById(id);
+let heardAt = performance.now();
+let due = null;
+
+/* events */
+
+const handlers = {
+  snapshot(snapshot) {
+    parts.clear();
+    for (const part of snapshot.parts) parts.set(part.part_id, part);
+    showStatus(snapshot.status);
+    drawSoon();
+  },
+  status: showStatus,
+  part(part) {
+    parts.set(part.part_id, part);
+    if (parts.size > KEPT) parts.delete(parts.keys().next().value);
+    drawSoon();
+  },
+  change(change) {
+    const part = parts.get(change.part_id);
+    if (!part) return;
+    Object.assign(part, change);
+    drawSoon();
+  },
+};
+
+function follow() {
+  const events = new EventSource("/events");
+  for (const [kind, handle] of Object.entries(handlers)) {
+    events.addEventListener(kind, (event) => {
+      heardAt = performance.now();
+      handle(JSON.parse(event.data));
+    });
+  }
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MS); // else the browser comes back by itself
+  });
+}
+
+follow();
+
+setInterval(() => {
+  if (performance.now() - heardAt > SILENT_MS) {
+    showLight({ state: "UNKNOWN", causes: ["the console does not answer: trying again"] }, "Connection lost");
+  }
+}, 1000);
+
+/* figures */
+
+function showStatus(status) {
+  showLight(status.light);
+  const total = Object.values(status.verdicts).reduce((sum, value) => sum + value, 0);
+  for (const [verdict, value] of Object.entries(status.verdicts)) {
+    put(`count-${verdict}`, count(value));
+    put(`share-${verdict}`, total ? `${((100 * value) / total).toFixed(1)} %` : "\u00a0");
+  }
+  put("clock", clock(status.time));
+  put("recipe", status.recipe ? `${status.recipe} v${status.recipe_version}` : "–");
+  put("rate", status.parts_per_minute.toFixed(0));
+  put("latency", status.latency_p50_ms?.toFixed(1) ?? "–");
+  put("slowest", status.latency_max_ms?.toFixed(1) ?? "–");
+  put("ejected", count(status.ejected));
+  put("unseen", status.unseen ? `${count(status.unseen)} not seen` : "");
+}
+
+function showLight(light, word = STATES[light.state]) {
+  const panel = element("light");
+  panel.className = `light is-${light.state}`;
+  document.body.classList.toggle("stale", light.state === "UNKNOWN");
+  panel.querySelector("use").setAttribute("href", `#mark-${light.state}`);
+  text(panel.querySelector(".state"), word);
+  const more = light.causes.length > 3 ? [`and ${light.causes.length - 3} more`] : [];
+  const causes = [...light.causes.slice(0, 3), ...more].join(" · ");
+  text(panel.querySelector(".causes"), causes);
+}
+
+function put(id, value) {
+  text(element(id), value);
+}
+
+function text(target, value) {
+  if (target.textContent !== value) target.textContent = value;
+}
+
+/* parts */
+
+function drawSoon() {
+  due ??= setTimeout(() => {
+    due = null;
+    drawParts();
+  }, DRAW_MS);
+}
+
+function drawParts() {
+  const all = [...parts.values()];
+  drawStrip(element("strip"), all);
+  const held = document.querySelector("[name=which]:checked").value === "held";
+  const seen = all.reverse().filter((part) => pictured(part) || part.verdict === "FAULT");
+  const latest = seen.find(pictured);
+  if (latest) element("latest").replaceChildren(card(latest, "large"));
+  const shown = seen.filter((part) => !held || part.verdict !== "PASS").slice(0, CARDS);
+  element("recent").replaceChildren(...shown.map((part) => card(part)));
+  const empty = element("recent-empty");
+  empty.hidden = shown.length > 0;
+  text(empty, held ? `All of the last ${parts.size} parts passed` : "No part yet");
+  const used = new Set([...shown.map((part) => part.part_id), latest ? `large ${latest.part_id}` : ""]);
+  for (const key of cards.keys()) if (!used.has(key)) cards.delete(key);
+}
+
+function pictured(part) {
+  return Object.keys(part.pictures ?? {}).length > 0;
+}
+
+function card(part, size = "") {
+  const key = size ? `${size} ${part.part_id}` : part.part_id;
+  let made = cards.get(key);
+  if (!made) {
+    made = element("card").content.firstElementChild.cloneNode(true);
+    made.href = `/parts/${part.part_id}`;
+    made.classList.add(`is-${part.verdict}`);
+    if (size) made.classList.add(size);
+    made.querySelector("use").setAttribute("href", `#mark-${part.verdict}`);
+    made.querySelector(".word").textContent = WORDS[part.verdict];
+    made.querySelector(".score").textContent = score(worst(part).score);
+    made.querySelector(".number").textContent = size ? `${part.product} · ${clock(part.trigger_time)} · no. ${part.sequence}` : `no. ${part.sequence}`;
+    cards.set(key, made);
+  }
+  text(made.querySelector(".gate"), gate(part));
+  showPictures(made.querySelector(".pictures"), part, size);
+  return made;
+}
+
+function gate(part) {
+  if (!part.gate) return "";
+  if (!part.gate.taken) return "gate not reached";
+  if (!part.gate.outcome) return "not seen at gate";
+  return part.gate.outcome === "EJECTED" ? "ejected" : "passed";
+}
+
+function showPictures(place, part, size) {
+  const views = part.views.filter((view) => part.pictures?.[view.camera]);
+  const first = part.verdict === "PASS" ? part.views[0] : worst(part);
+  views.sort((a, b) => (b === first) - (a === first));
+  if (!size) views.splice(1);
+  const shown = views.map((view) => `${view.camera}/${part.pictures[view.camera]}`).join(" ");
+  if (place.dataset.shown === shown) return;
+  place.dataset.shown = shown;
+  place.classList.toggle("many", views.length > 1);
+  place.replaceChildren(...views.map((view) => picture(part, view, size && part.views.length > 1)));
+}
+
+function picture(part, view, named) {
+  const made = element("picture").content.firstElementChild.cloneNode(true);
+  const image = new Image(view.frame_width_px, view.frame_height_px);
+  image.src = `/api/images/${part.part_id}/${view.camera}/${part.pictures[view.camera]}`;
+  image.alt = `${view.camera} of part ${part.sequence}`;
+  made.prepend(image);
+  made.querySelector("figcaption").textContent = named ? view.camera : "";
+  const boxes = made.querySelector(".boxes");
+  boxes.setAttribute("viewBox", `0 0 ${view.frame_width_px ?? 1} ${view.frame_height_px ?? 1}`);
+  for (const region of view.regions) {
+    boxes.append(node("rect", { x: region.x_px, y: region.y_px, width: region.width_px, height: region.height_px }));
+  }
+  if (view.score > view.review_above) {
+    made.dataset.part = part.part_id;
+    made.dataset.camera = view.camera;
+    made.classList.add("hot");
+    setTimeout(() => heat(made), MAP_MS);
+  }
+  return made;
+}
+
+async function heat(figure, tries = MAP_TRIES) {
+  if (!figure.isConnected || !wanted() || "drawn" in figure.dataset) return;
+  const map = await fetchMap(figure.dataset.part, figure.dataset.camera);
+  if (map) {
+    figure.dataset.drawn = "";
+    draw(figure.querySelector(".heat"), map);
+  } else if (tries > 1) {
+    setTimeout(() => heat(figure, tries - 1), 2 * MAP_MS);
+  }
+}
+
+/* controls */
+
+connectSwitch(() => document.querySelectorAll(".picture.hot").forEach((figure) => heat(figure)));
+for (const radio of document.querySelectorAll("[name=which]")) radio.addEventListener("change", drawParts);
+new ResizeObserver(() => drawStrip(element("strip"), [...parts.values()])).observe(element("strip"));
