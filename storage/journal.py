@@ -103,7 +103,10 @@ class Journal:
         return cursor
 
     def read(self, start: Position, limit_bytes: int) -> Batch:
-        """Return records from `start` on, at least one if there is one, until they take `limit_bytes`."""
+        """Return records from `start` on, at least one if there is one, until they take `limit_bytes`.
+
+        Raise StoreError if the disk does not give them.
+        """
         records: list[Record] = []
         position, size = start, 0
         while size < limit_bytes:
@@ -140,7 +143,10 @@ class Journal:
         with self._guard:
             done = [number for number in self._sizes if number < min(position.segment, self._number)]
         for number in done:
-            self._path(number).unlink(missing_ok=True)
+            try:
+                self._path(number).unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"{self._path(number)}: cannot be removed: {error.strerror}") from error
             with self._guard:
                 del self._sizes[number]
 
@@ -207,6 +213,8 @@ class Journal:
                 content = file.read(end - start.offset)
         except FileNotFoundError:
             content = b""
+        except OSError as error:
+            raise StoreError(f"{self._path(start.segment)}: cannot be read: {error.strerror}") from error
         yield from framing.parse(content, start)
         if start.offset + len(content) < end:  # somebody shortened or removed the file
             yield Damage(b"", start.further(len(content)), Position(start.segment, end))
@@ -245,11 +253,16 @@ class Journal:
         if self._file is None:
             number = self._number + 1
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._file = os.open(self._path(number), flags, 0o644)
-            self._number = number
+            file = os.open(self._path(number), flags, 0o644)
+            try:
+                _sync_folder(self.folder)
+            except OSError:
+                os.close(file)
+                self._path(number).unlink(missing_ok=True)
+                raise
+            self._file, self._number = file, number
             with self._guard:
                 self._sizes[number] = 0
-            _sync_folder(self.folder)
         return self._file, self._sizes[self._number]
 
     def _write(self, file: int, chunk: bytearray, offset: int) -> None:

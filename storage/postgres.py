@@ -80,7 +80,7 @@ class PostgresWriter(Thread):
         self._engine = create_engine(url, poolclass=NullPool, connect_args=_CONNECT)
         self._journal = journal
         self._counters = counters
-        self._down = Condition("postgres_down", counters)
+        self._down = Condition("not_written", counters)
         self._wake = Event()
         self._stopping = Event()
         self._asked_ns: int | None = None  # since when PostgreSQL owes an answer
@@ -124,7 +124,7 @@ class PostgresWriter(Thread):
                     self._drain(connection)
                     return
             except StoreError as error:
-                self._problem = f"PostgreSQL: {error}"
+                self._problem = str(error)
                 self._down.occur(error=str(error))
             self._asked_ns = None
             self.tried.set()
@@ -167,10 +167,17 @@ class PostgresWriter(Thread):
             elif self._stopping.is_set():
                 return
             elif not self._wake.wait(_IDLE_S):
-                self._transact(connection, [], self._position)
+                self._ask(connection)
             self._wake.clear()
             if self.backlog_bytes < _BATCH_BYTES:
                 self._stopping.wait(_PAUSE_S)
+
+    def _ask(self, connection: Connection) -> None:
+        """Find out whether the server is still there."""
+        self._asked_ns = time.monotonic_ns()
+        with connection.begin():
+            connection.execute(select(1))
+        self._asked_ns = None
 
     def _write(self, connection: Connection, records: Sequence[Record], end: Position) -> None:
         """Write records, and the cursor after each part of them; keep aside what is refused."""
@@ -189,8 +196,7 @@ class PostgresWriter(Thread):
         incoming = self._rows(records)
         self._asked_ns = time.monotonic_ns()
         with _translated(), connection.begin():
-            for table, found in incoming.items():
-                _copy(connection, table, found)
+            fresh = sum(_copy(connection, table, found) for table, found in incoming.items())
             moved = insert(journal_cursor).values(
                 journal=self._journal.identity, segment=end.segment, position=end.offset
             )
@@ -203,6 +209,7 @@ class PostgresWriter(Thread):
         self._asked_ns = None
         self._position = end
         self._counters["written"] += len(records)
+        self._counters["rows_already_stored"] += sum(map(len, incoming.values())) - fresh
 
     def _rows(self, records: Sequence[Record]) -> dict[Table, list[Row]]:
         found: defaultdict[Table, list[Row]] = defaultdict(list)
@@ -225,8 +232,8 @@ def _incoming(table: Table) -> str:
     return f"incoming_{table.name}"
 
 
-def _copy(connection: Connection, table: Table, found: Sequence[Row]) -> None:
-    """Copy rows into the temporary table, and from there what is not stored yet."""
+def _copy(connection: Connection, table: Table, found: Sequence[Row]) -> int:
+    """Copy rows into the temporary table, and from there what is not stored yet; return how many that were."""
     names = COLUMNS[table]
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - what the URL's driver makes
@@ -238,6 +245,7 @@ def _copy(connection: Connection, table: Table, found: Sequence[Row]) -> None:
             for row in found:
                 copy.write_row(row)
         cursor.execute(sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT DO NOTHING").format(target, incoming))
+        return cursor.rowcount
 
 
 @contextmanager
@@ -251,4 +259,4 @@ def _translated() -> Iterator[None]:
         state = original.sqlstate if isinstance(original, psycopg.Error) else None
         if (state or "")[:2] in _REFUSALS or (state is None and isinstance(original, psycopg.DataError)):
             raise _RefusedError(lines[0]) from error
-        raise StoreError(lines[0]) from error
+        raise StoreError(f"PostgreSQL: {lines[0]}") from error

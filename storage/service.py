@@ -26,8 +26,9 @@ from storage.postgres import PostgresWriter
 
 _MB = 1024 * 1024
 _GROUP_BYTES = 8 * _MB  # journalled at once, at most
+_GROUP_RECORDS = 500
 _RECENT = 50_000  # record ids by which a record that comes twice is known
-_FIRST_TRY_S = 2.0  # what READY waits for PostgreSQL; the journal takes records without it
+_FIRST_TRY_S = 1.0  # what READY waits for PostgreSQL; the journal takes records without it
 _DRAIN_S = 0.8
 _LIVE_S = 0.1
 
@@ -93,7 +94,7 @@ class Storage(Service):
 
     def _receive(self) -> None:
         """Take all that waits, so that one fsync serves it all."""
-        while self._group_bytes < _GROUP_BYTES and self._records.poll(0):
+        while len(self._group) < _GROUP_RECORDS and self._group_bytes < _GROUP_BYTES and self._records.poll(0):
             self._receiver()
 
     def _take(self, message: AnyMessage, payload: list[bytes], peer: bytes) -> None:
@@ -102,7 +103,7 @@ class Storage(Service):
             return
         self._unexpected.end()
         self._group.append(_Waiting(message, payload, peer))
-        self._group_bytes += sum(map(len, payload)) + 1  # the header's length matters little here
+        self._group_bytes += sum(map(len, payload))
 
     def _take_health(self, message: AnyMessage, payload: list[bytes], peer: bytes) -> None:
         del payload

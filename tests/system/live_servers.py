@@ -82,6 +82,11 @@ class Servers:
         self._as_superuser(f"CREATE DATABASE {name} OWNER andon TEMPLATE {'andon' if migrated else 'template1'}")
         return sqlalchemy.make_url(self.postgres.url).set(database=name).render_as_string(hide_password=False)
 
+    def drop(self, url: str) -> None:
+        """Remove such a database again: every file of it would be synced when a killed server starts."""
+        self.ready()
+        self._as_superuser(f"DROP DATABASE {sqlalchemy.make_url(url).database} WITH (FORCE)")
+
     def _as_superuser(self, statement: str) -> None:
         url = sqlalchemy.make_url(self.postgres.url).set(username="postgres", database="postgres")
         engine = sqlalchemy.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")

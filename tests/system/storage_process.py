@@ -223,11 +223,17 @@ def until(condition: Callable[[], object], said: Callable[[], str] = str, within
 
 
 @contextlib.contextmanager
-def storage(servers: Servers, database: str | None = None, **limits: object) -> Iterator[Storage]:
+def storage(
+    servers: Servers, *, postgres_up: bool = True, migrated: bool = True, **limits: object
+) -> Iterator[Storage]:
     Redis.from_url(servers.valkey.url).flushall()
+    database = servers.database(migrated=migrated)
+    if not postgres_up:
+        servers.postgres.kill()
     with state_folder() as folder:
-        made = Storage(folder, database or servers.database(), servers.valkey.url, **{"free_disk_mb": 0} | limits)
+        made = Storage(folder, database, servers.valkey.url, **{"free_disk_mb": 0} | limits)
         try:
             yield made
         finally:
             made.close()
+            servers.drop(database)

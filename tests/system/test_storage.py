@@ -121,9 +121,7 @@ def test_nothing_is_lost_or_doubled_by_kill_9(servers: Servers) -> None:
 
 
 def test_storage_journals_without_postgres_and_drains_when_it_comes(servers: Servers) -> None:
-    database = servers.database()
-    servers.postgres.kill()
-    with storage(servers, database) as station:
+    with storage(servers, postgres_up=False) as station:
         station.start()
         sender = station.sender()
         for number in range(300):
@@ -134,18 +132,18 @@ def test_storage_journals_without_postgres_and_drains_when_it_comes(servers: Ser
         assert health is not None
         assert health.state == "DEGRADED"
         assert "PostgreSQL" in health.detail
-        assert station.events("postgres_down began") == 1
+        assert station.events("not_written began") == 1
         assert station.stop() < 1.2
 
         station.start()
         servers.postgres.start()
         until(lambda: station.stored() == 300, station.said)
-        assert station.events("postgres_down ended") == 1
+        assert station.events("not_written ended") == 1
         until(lambda: station.health() is not None and station.health().state == "READY")
 
 
 def test_database_without_schema_is_waited_for(servers: Servers) -> None:
-    with storage(servers, servers.database(migrated=False)) as station:
+    with storage(servers, migrated=False) as station:
         station.start()
         sender = station.sender()
         sender.send(*verdict(1))
@@ -157,9 +155,7 @@ def test_database_without_schema_is_waited_for(servers: Servers) -> None:
 
 
 def test_torn_tail_is_cut_off_and_nothing_else(servers: Servers) -> None:
-    database = servers.database()
-    servers.postgres.kill()
-    with storage(servers, database) as station:
+    with storage(servers, postgres_up=False) as station:
         station.start()
         sender = station.sender()
         for number in range(50):
@@ -177,9 +173,7 @@ def test_torn_tail_is_cut_off_and_nothing_else(servers: Servers) -> None:
 
 
 def test_full_journal_acknowledges_nothing_and_recovers(servers: Servers) -> None:
-    database = servers.database()
-    servers.postgres.kill()
-    with storage(servers, database, journal_limit_mb=1) as station:
+    with storage(servers, postgres_up=False, journal_limit_mb=1) as station:
         station.start()
         sender = station.sender()
         for number in range(200):  # 2 MB
@@ -302,7 +296,7 @@ def test_live_picture_survives_both_deaths_and_is_lost_alone(servers: Servers) -
 def test_wrong_address_ends_the_process_and_names_the_variable(
     servers: Servers, variable: str, value: str | None
 ) -> None:
-    with storage(servers, servers.postgres.url) as station:
+    with storage(servers) as station:
         station.environment.pop(variable)
         if value is not None:
             station.environment[variable] = value

@@ -1,0 +1,236 @@
+"""Queries against a real database that was filled the real way: through journal and writer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from live_servers import Servers
+from sqlalchemy.pool import NullPool
+from storage_process import JPEG, MS, RUN, verdict
+
+from config.errors import ConfigurationError, InputError, StoreError
+from config.messages import Evidence, GateCommand, GateOutcome, GateReport, Judgement, Reason, Truth, encode
+from storage.answers import Filter
+from storage.journal import Journal
+from storage.migrate import check, migrate
+from storage.postgres import PostgresWriter
+from storage.query import QueryService
+from storage.schema import metadata
+
+BEGIN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+PARTS = 60
+
+
+@pytest.fixture(scope="module")
+def query(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueryService]:
+    """Sixty parts, three for each second, every tenth a REJECT and every fifteenth too late."""
+    running_servers.ready()
+    url = running_servers.database()
+    records = []
+    for number in range(PARTS):
+        late = number % 15 == 14
+        judgement = Judgement.FAULT if late else Judgement.REJECT if number % 10 == 0 else Judgement.PASS
+        time = BEGIN + timedelta(seconds=number // 3)
+        changes = {
+            "trigger_time_ns": int(time.timestamp()) * 10**9,
+            "product": "cap" if number >= 40 else "bracket",
+            "trigger_ns": 0,
+            "judged_ns": number * MS,
+            "deadline_ns": 50 * MS,
+            "truth": Truth(good=number % 10 != 0 and number != 7),
+        }
+        message, payload = verdict(number, judgement, **changes | ({"reasons": (Reason.LATE,)} if late else {}))
+        records.append(encode(message, payload))
+        if number % 2:
+            report = GateReport(
+                part_id=message.part_id,
+                command=GateCommand.PASS,
+                written_ns=(number + 2) * MS,
+                outcome=GateOutcome.PASSED if number % 4 == 1 else None,
+                reported_ns=0,
+            )
+            records.append(encode(report, []))
+    # an image of a part whose verdict is still to come
+    early = Evidence(part_id="st-r1-99999999", camera="top", purpose="image", region=None, width_px=1, height_px=1)
+    records.append(encode(early, [JPEG]))
+    fill(url, tmp_path_factory.mktemp("journal"), records)
+    service = QueryService(url)
+    yield service
+    service.close()
+    running_servers.drop(url)
+
+
+def fill(url: str, folder: Path, records: list[list[bytes | memoryview]]) -> Counter[str]:
+    counters: Counter[str] = Counter()
+    journal = Journal(folder, 1 << 30, 0, counters)
+    journal.append(records)
+    writer = PostgresWriter(sqlalchemy.make_url(url), journal, counters)
+    writer.start()
+    writer.tried.wait(10)
+    writer.stop(10)
+    journal.close()
+    assert writer.problem is None
+    assert writer.backlog_bytes == 0
+    return counters
+
+
+def test_pages_hold_every_part_once_newest_first(query: QueryService) -> None:
+    found, after = [], None
+    while True:
+        page = query.parts(Filter(), after, limit=7)
+        found += [part.sequence for part in page.parts]
+        after = page.after
+        if after is None:
+            break
+        assert len(page.parts) == 7
+    assert found == list(range(PARTS - 1, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"since": BEGIN + timedelta(seconds=18)}, range(54, 60)),
+        ({"until": BEGIN + timedelta(seconds=1)}, range(3)),
+        ({"run": RUN, "station": "st", "product": "cap"}, range(40, 60)),
+        ({"run": "another"}, ()),
+        ({"verdicts": ["REJECT", "FAULT"]}, (0, 10, 14, 20, 29, 30, 40, 44, 50, 59)),
+        ({"reason": "LATE"}, (14, 29, 44, 59)),
+        ({"reason": "OVERRUN"}, ()),
+        ({"score_min": 2.9}, range(0, 60, 10)),
+        ({"score_max": 1.0, "product": "cap", "verdicts": ["FAULT"]}, (44, 59)),
+        ({"camera": "top", "part_id": "st-r1-00000007"}, (7,)),
+        ({"camera": "side"}, ()),
+    ],
+)
+def test_filter_finds_what_it_says(query: QueryService, values: dict[str, object], expected: range) -> None:
+    chosen = Filter.parse(values)
+    assert sorted(part.sequence for part in query.parts(chosen, limit=100).parts) == list(expected)
+    assert query.counts(chosen).total == len(expected)
+
+
+def test_summary_counts_what_is_stored(query: QueryService) -> None:
+    summary = query.summary(RUN)
+    assert summary.recorded == PARTS
+    assert summary.doubled == 0
+    assert summary.verdicts == {Judgement.PASS: 50, Judgement.REJECT: 6, Judgement.REVIEW: 0, Judgement.FAULT: 4}
+    truth = summary.truth
+    assert (truth.good, truth.bad, truth.false_reject, truth.escape) == (53, 7, 4, 1)  # four good ones were FAULT
+    assert summary.late == 12  # 14, 29, 44 and 59 by reason, 51 to 59 by the clock
+    assert (summary.gate_commands, summary.gate_confirmed) == (30, 15)
+    assert summary.trigger_to_verdict.p50_ms == pytest.approx(29.5)
+    assert summary.trigger_to_verdict.max_ms == 59
+    assert summary.trigger_to_gate.max_ms == 61
+    assert summary.first_trigger == BEGIN
+    assert summary.last_trigger == BEGIN + timedelta(seconds=19)
+
+
+def test_unknown_run_and_part_are_empty(query: QueryService) -> None:
+    summary = query.summary("never")
+    assert (summary.recorded, summary.trigger_to_gate.p99_ms, summary.first_trigger) == (0, None, None)
+    assert query.part("never") is None
+    assert query.map("st-r1-00000001", "side") is None
+    assert query.image("st-r1-00000001", "top", "image") is None
+
+
+def test_part_shows_gate_and_map(query: QueryService) -> None:
+    part = query.part("st-r1-00000005")
+    assert part is not None
+    assert (part.gate_outcome, part.gate_confirmed, part.trigger_to_gate_ms) == (GateOutcome.PASSED, True, 7)
+    assert part.trigger_to_verdict_ms == 5
+    assert part.deadline_ms == 50
+    stored = query.map(part.part_id, "top")
+    assert stored is not None
+    assert stored.dtype == "float16"
+    assert (stored == 5).all()
+    assert "anomaly_map" not in part.model_dump_json()
+
+
+def test_image_may_come_before_its_verdict(query: QueryService) -> None:
+    assert query.image("st-r1-99999999", "top", "image") == JPEG
+
+
+TEXTS = st.none() | st.text(max_size=30)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "since": st.datetimes(timezones=st.just(UTC)),
+            "until": st.datetimes(timezones=st.just(UTC)),
+            "run": TEXTS,
+            "product": TEXTS,
+            "part_id": TEXTS,
+            "camera": TEXTS,
+            "verdicts": st.lists(st.sampled_from(Judgement)),
+            "reason": st.sampled_from(Reason),
+            "score_min": st.floats(),
+            "score_max": st.floats(),
+        },
+    ),
+    st.text(max_size=30),
+)
+def test_any_question_is_answered_or_an_input_error(query: QueryService, values: dict[str, object], name: str) -> None:
+    for ask in (
+        lambda: query.parts(Filter.parse(values)),
+        lambda: query.counts(Filter.parse(values)),
+        lambda: query.part(name),
+        lambda: query.image(name, name, "crop", 0),
+        lambda: query.map(name, name),
+        lambda: query.summary(name),
+    ):
+        try:
+            ask()
+        except InputError:
+            continue
+
+
+def test_records_that_come_twice_are_stored_once(servers: Servers, tmp_path: Path) -> None:
+    url = servers.database()
+    records = [encode(*verdict(number)) for number in range(20)]
+    fill(url, tmp_path, records + records[:10])
+    fill(url, tmp_path, records)  # the same journal goes on
+    (tmp_path / "other").mkdir()
+    counters = fill(url, tmp_path / "other", records)
+    assert counters["rows_already_stored"] == 40  # twenty parts, a view each
+    service = QueryService(url)
+    summary = service.summary(RUN)
+    assert (summary.recorded, summary.doubled) == (20, 0)
+    service.close()
+    servers.drop(url)
+
+
+def test_revisions_make_the_schema_and_unmake_it(servers: Servers) -> None:
+    url = servers.database(migrated=False)
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection, pytest.raises(StoreError, match="revision none"):
+        check(connection)
+    migrate(url)
+    migrate(url)
+    with engine.connect() as connection:
+        check(connection)
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    migrate(url, "base")
+    with engine.connect() as connection:
+        assert sqlalchemy.inspect(connection).get_table_names() == ["alembic_version"]
+    servers.drop(url)
+
+
+def test_migration_says_what_is_wrong() -> None:
+    with pytest.raises(ConfigurationError, match="database URL"):
+        migrate("nonsense")
+    with pytest.raises(StoreError, match="cannot be brought to revision head") as raised:
+        migrate("postgresql+psycopg://me:secret@/andon?host=/nowhere")
+    assert "secret" not in str(raised.value)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import zlib
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from config.errors import InputError
+from config.messages import (
+    Evidence,
+    GateCommand,
+    GateOutcome,
+    GateReport,
+    Health,
+    Judgement,
+    Reason,
+    Region,
+    Truth,
+    Verdict,
+    View,
+)
+from storage import schema
+from storage.rows import COLUMNS, confirmed, rows, run_of
+
+MAP = np.arange(6, dtype="<f2").reshape(2, 3)
+REGION = Region(x_px=1, y_px=2, width_px=3, height_px=4, area_px=5, score=7.5)
+VIEWS = (
+    View(
+        camera="top", verdict=Judgement.REJECT, score=7.5, frame_shape=(20, 30, 3), map_shape=(2, 3), regions=(REGION,)
+    ),
+    View(camera="side", verdict=Judgement.FAULT, reasons=(Reason.LATE,)),
+    View(camera="back", verdict=Judgement.PASS, score=1.5, map_shape=(2, 3)),
+)
+VERDICT = Verdict(
+    part_id="line-2-top-19a-b-00000042",
+    sequence=42,
+    station="line-2-top",
+    line="2",
+    recipe="demo",
+    recipe_version=3,
+    product="bracket",
+    verdict=Judgement.REJECT,
+    reasons=(Reason.ABOVE_THRESHOLD, Reason.LATE),
+    views=VIEWS,
+    gate=GateCommand.REJECT,
+    trigger_ns=1,
+    trigger_time_ns=1_000_000_123_456_789,
+    deadline_ns=3,
+    judged_ns=2,
+    truth=Truth(good=False, defect="scratch"),
+)
+
+
+def named(message: object, payload: list[bytes]) -> list[tuple[str, dict[str, object]]]:
+    return [(table.name, dict(zip(COLUMNS[table], row, strict=True))) for table, row in rows(message, payload)]
+
+
+def test_verdict_becomes_its_views_and_defects() -> None:
+    made = named(VERDICT, [MAP.tobytes(), (MAP + 1).tobytes()])
+    assert [table for table, _ in made] == ["verdict", "view", "defect", "view", "view"]
+    part, top, defect, side, back = (row for _, row in made)
+    assert part["run"] == "19a-b"
+    assert part["score"] == 7.5
+    assert part["reasons"] == ["ABOVE_THRESHOLD", "LATE"]
+    assert part["trigger_time"] == datetime(1970, 1, 12, 13, 46, 40, 123456, tzinfo=UTC)
+    assert (part["truth_good"], part["truth_defect"], part["truth_source"]) == (False, "scratch", None)
+    assert (top["frame_height_px"], top["frame_width_px"], top["frame_channels"]) == (20, 30, 3)
+    assert zlib.decompress(top["map"]) == MAP.tobytes()  # type: ignore[arg-type]  # bytes, as the schema says
+    assert (defect["camera"], defect["region"], defect["area_px"]) == ("top", 0, 5)
+    assert (side["map"], side["score"], side["frame_height_px"]) == (None, None, None)
+    assert zlib.decompress(back["map"]) == (MAP + 1).tobytes()  # type: ignore[arg-type]  # bytes, as the schema says
+
+
+def test_every_column_without_default_is_filled() -> None:
+    for table, row in rows(VERDICT, [MAP.tobytes()] * 2):
+        assert len(row) == len(COLUMNS[table])
+
+
+@pytest.mark.parametrize("payload", [[], [MAP.tobytes()], [MAP.tobytes()] * 3, [MAP.tobytes(), b"short"]])
+def test_maps_that_do_not_belong_are_an_error(payload: list[bytes]) -> None:
+    with pytest.raises(InputError, match="map"):
+        list(rows(VERDICT, payload))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"part_id": "elsewhere-1-00000042"},
+        {"part_id": "line-2-top--00000042"},
+        {"part_id": "line-2-top-1-00000043"},
+        {"part_id": "line-2-top-00000042"},
+    ],
+)
+def test_part_id_that_names_no_run_is_an_error(change: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="part_id"):
+        run_of(VERDICT.model_copy(update=change))
+
+
+@pytest.mark.parametrize(
+    "change", [{"recipe_version": 2**31}, {"sequence": 2**63}, {"judged_ns": -(2**63) - 1}, {"trigger_time_ns": 10**22}]
+)
+def test_numbers_that_fit_no_column_are_an_error(change: dict[str, object]) -> None:
+    changed = VERDICT.model_copy(update=change)
+    if "sequence" in change:
+        changed = changed.model_copy(update={"part_id": f"line-2-top-1-{2**63}"})
+    with pytest.raises(InputError, match=next(iter(change))):
+        list(rows(changed, [MAP.tobytes()] * 2))
+
+
+def test_gate_report_and_images_become_one_row_each() -> None:
+    report = GateReport(
+        part_id="p", command=GateCommand.STOP, written_ns=None, outcome=GateOutcome.EJECTED, reported_ns=9
+    )
+    assert named(report, [])[0][1] == {
+        "part_id": "p",
+        "command": "STOP",
+        "written_ns": None,
+        "outcome": "EJECTED",
+        "reported_ns": 9,
+        "confirmed": True,
+    }
+    whole = Evidence(part_id="p", camera="top", purpose="image", region=None, width_px=4, height_px=3)
+    assert next(rows(whole, [b"jpeg"])) == (schema.image, ("p", "top", "image", schema.WHOLE, 4, 3, b"jpeg"))
+    with pytest.raises(InputError, match="one JPEG"):
+        list(rows(whole, []))
+
+
+def test_what_is_no_record_is_an_error() -> None:
+    with pytest.raises(InputError, match="Health is no record"):
+        list(rows(Health(service="s", state="READY", pid=1, time_ns=1, counters={}), []))
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome", "agrees"),
+    [
+        (GateCommand.PASS, GateOutcome.PASSED, True),
+        (GateCommand.PASS, GateOutcome.EJECTED, False),
+        (GateCommand.REJECT, GateOutcome.EJECTED, True),
+        (GateCommand.REJECT, GateOutcome.PASSED, False),
+        (GateCommand.STOP, GateOutcome.EJECTED, True),
+        (GateCommand.STOP, None, False),
+        (GateCommand.PASS, None, False),
+    ],
+)
+def test_gate_is_confirmed_by_what_was_seen(command: GateCommand, outcome: GateOutcome | None, agrees: bool) -> None:  # noqa: FBT001 - a table's column
+    assert confirmed(command, outcome) is agrees
