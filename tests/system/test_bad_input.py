@@ -146,13 +146,14 @@ def test_a_port_in_use(folder):
 def test_folders_of_images_that_are_none(folder):
     (folder / "empty").mkdir()
     (folder / "learn" / "train" / "good").mkdir(parents=True)
-    (folder / "learn" / "train" / "good" / "a.png").write_bytes(b"no picture")
+    for number in range(9):
+        (folder / "learn" / "train" / "good" / f"{number}.png").write_bytes(b"no picture")
     bundle = ("--bundle", folder / "bracket.andon")
     for words, says in (
         (("--images", folder / "absent"), "no such folder"),
         (("--images", folder / "empty"), "train/good"),
         (("--images", folder / "empty", *bundle), "empty"),
-        (("--images", folder / "learn"), "a.png"),
+        (("--images", folder / "learn"), "4.png"),
         (("--images", folder / "absent", *bundle), "no such folder"),
     ):
         found = up(folder, *words)
