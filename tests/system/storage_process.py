@@ -229,7 +229,7 @@ def storage(
     Redis.from_url(servers.valkey.url).flushall()
     database = servers.database(migrated=migrated)
     if not postgres_up:
-        servers.postgres.kill()
+        servers.postgres.stop()
     with state_folder() as folder:
         made = Storage(folder, database, servers.valkey.url, **{"free_disk_mb": 0} | limits)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -213,6 +214,23 @@ def test_full_disk_acknowledges_nothing_and_recovers(servers: Servers) -> None:
         finally:
             station.kill()
             subprocess.run(["/bin/umount", journal], check=True)
+
+
+def test_disk_that_refuses_a_write_acknowledges_nothing_and_recovers(servers: Servers) -> None:
+    with storage(servers) as station:
+        station.start()
+        assert station.process is not None
+        resource.prlimit(station.process.pid, resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+        sender = station.sender()
+        for number in range(20):  # 200 kB
+            sender.send(*_crop(number))
+            sender.take(1)
+        until(lambda: station.events("not_journalled began") == 1, lambda: sender.take(10) or station.said())
+        assert len(sender.courier) > 10
+        assert "File too large" in station.said()
+        resource.prlimit(station.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        sender.finish()
+        until(lambda: station.stored("image") == 20, station.said)
 
 
 def test_refused_records_are_kept_aside_and_block_nobody(servers: Servers) -> None:

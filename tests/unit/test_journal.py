@@ -104,13 +104,28 @@ for _ in range(3):
         made.append([[b"1" * 2000]])
     except StoreError as error:
         print(error)
+print((made.folder / "000000000001.segment").stat().st_size == made.size_bytes)
 made.append([[b"2" * 100]])
 print(b"".join(found.parts[0][:1] for found in made.read(made.resume(None), 1 << 30).records))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.count("does not take the journal: File too large") == 3
-    assert done.stdout.endswith("b'02'\n")
+    assert done.stdout.endswith("True\nb'02'\n")
     assert len(list(tmp_path.glob("*.segment"))) == 1
+
+
+def test_torn_tail_is_cut_off(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    first.append([record(number) for number in range(3)])
+    first.close()
+    segment = next(tmp_path.glob("*.segment"))
+    content = segment.read_bytes()
+    segment.write_bytes(content[:-1])
+    counters: Counter[str] = Counter()
+    second = Journal(tmp_path, PLENTY, 0, counters)
+    assert segment.read_bytes() == content[: len(content) // 3 * 2]
+    assert numbers(second) == [0, 1]
+    assert counters == {"torn_tails": 1}
 
 
 def test_damage_inside_is_kept_aside_and_the_rest_read(tmp_path: Path) -> None:
