@@ -45,7 +45,7 @@ def test_transistors_are_told_apart(judged: Evaluation) -> None:
 
 
 def test_the_calibrated_threshold_keeps_what_it_states(transistor: Bundle, judged: Evaluation) -> None:
-    assert transistor.manifest.calibration.more_images == 299 - 213
+    assert transistor.manifest.calibration.more_images == 473 - 213
     assert judged.false_rejects.low <= transistor.manifest.calibration.alpha_upper
     assert judged.escapes.rate <= 0.15
 
