@@ -42,7 +42,7 @@ class Journal:
     """Append and read records; one thread appends, one other may read and release."""
 
     def __init__(self, folder: Path, limit_bytes: int, free_disk_bytes: int, counters: Counter[str]) -> None:
-        """Open the journal in `folder`, which must exist, repair it and begin a segment.
+        """Open the journal in `folder`, which must exist, and cut off a torn tail.
 
         It takes no more than `limit_bytes` and leaves `free_disk_bytes` of the disk alone. Raise StoreError if
         another process holds it or the disk does not let it be read.

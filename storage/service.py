@@ -6,6 +6,7 @@ one to Redis (`storage/live.py`); neither is ever waited for.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, defaultdict
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -29,6 +30,7 @@ _GROUP_BYTES = 8 * _MB  # journalled at once, at most
 _GROUP_RECORDS = 500
 _RECENT = 50_000  # record ids by which a record that comes twice is known
 _FIRST_TRY_S = 1.0  # what READY waits for PostgreSQL; the journal takes records without it
+_CALM_NS = 1_000_000_000  # couriers bring a refused record again twice in this time
 _DRAIN_S = 0.8
 _LIVE_S = 0.1
 
@@ -52,6 +54,7 @@ class Storage(Service):
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._states: dict[str, str] = {}
         self._refused = Condition("not_journalled", self.counters)
+        self._refused_ns = 0
         self._unexpected = Condition("unexpected_message", self.counters)
 
     def open(self) -> None:
@@ -81,8 +84,9 @@ class Storage(Service):
 
     def tick(self, now_ns: int) -> None:
         """Journal what has come in this round."""
-        del now_ns
         self._commit()
+        if now_ns - self._refused_ns > _CALM_NS:
+            self._refused.end()
         self._judge()
         for thread in (self._writer, self._live):
             if not thread.is_alive():
@@ -156,8 +160,7 @@ class Storage(Service):
         self.counters["journalled"] += len(taken)
         if len(taken) < len(fresh):
             self._refused.occur(reason=reason, journal_bytes=self._journal.size_bytes)
-        else:
-            self._refused.end()
+            self._refused_ns = time.monotonic_ns()
         if taken:
             self._writer.wake()
 
