@@ -30,10 +30,10 @@ class Andon:
 
 
 def service_names(station: Station) -> tuple[str, ...]:
-    """Return the processes that report their health, as their log and the supervisor call them."""
+    """Return the processes that must run, as their log and the supervisor call them; the indispensable ones first."""
     cameras = [f"camera-{camera.name}" for camera in station.cameras]
     workers = [f"worker-{number}" for number in range(station.workers.count)]
-    return (*cameras, *workers, "decision", "storage")
+    return ("decision", "storage", *workers, *cameras)
 
 
 def judge(names: Sequence[str], health: Mapping[str, Health], away: str | None) -> Andon:

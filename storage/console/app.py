@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from ipaddress import ip_address
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -39,19 +38,12 @@ def make_app(console: Console) -> FastAPI:
     app.add_exception_handler(StoreError, _away)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
-    if _is_loopback(console.station.console.host):
+    if console.private:
         # a page from elsewhere must not reach us through a name of its own that it points to this machine
         hosts = ["localhost", "127.0.0.1", "[::1]", console.station.console.host]
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     app.add_middleware(SecurityHeaders)
     return app
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _wrong(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -24,6 +25,15 @@ class Console:
     live: LiveView
     query: QueryService
     counters: Counter[str]
+
+    @property
+    def private(self) -> bool:
+        """Whether only this machine reaches it."""
+        host = self.station.console.host
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
 
 
 def _console(request: Request) -> Console:

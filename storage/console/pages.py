@@ -107,4 +107,6 @@ _TEMPLATES.filters["thumbnail"] = thumbnail_of
 
 
 def _page(console: Console, template: str, **values: object) -> HTMLResponse:
-    return HTMLResponse(_TEMPLATES.get_template(template).render(station=console.station, **values))
+    return HTMLResponse(
+        _TEMPLATES.get_template(template).render(station=console.station, private=console.private, **values)
+    )

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -20,7 +21,7 @@ import cv2
 import numpy as np
 import zmq
 from live_servers import Servers
-from storage_process import RUN, Sender, Storage, storage
+from storage_process import RUN, Storage, storage
 
 from config import bus
 from config.messages import (
@@ -38,6 +39,7 @@ from config.station import CameraSection, ConsoleSection, PlcSection, Station, S
 from decision.rules import regions
 from ingest.evidence import Judged, pictures
 from ingest.parts.defects import Defect
+from ingest.parts.product import Side
 from ingest.parts.rendering import render
 
 CAMERAS = ("bottom", "top")
@@ -52,9 +54,10 @@ class Line:
     """Parts of a line, one after the other, as decision and cameras would tell storage of them."""
 
     def __init__(self, storage_: Storage, station: Station) -> None:
-        self._sender = Sender(storage_.home, "decision")
+        self._sender = storage_.sender()
         self._health = self._sender.bus.connect(zmq.PUSH, storage_.home.endpoint("health"))
         self._station = station
+        self._speaking = threading.Lock()
         self.sequence = 0
         self.states: dict[str, Health] = {}
         self.say(*(f"camera-{camera}" for camera in CAMERAS), "worker-0", "decision")
@@ -71,9 +74,10 @@ class Line:
         del self.states[service]
 
     def beat(self) -> None:
-        """Send every process's health once."""
-        for health in self.states.values():
-            bus.send(self._health, health.model_copy(update={"time_ns": time.time_ns()}))
+        """Send every process's health once; any thread may."""
+        with self._speaking:
+            for health in list(self.states.values()):
+                bus.send(self._health, health.model_copy(update={"time_ns": time.time_ns()}))
 
     def part(self, judgement: Judgement, product: str = "bracket", *, age_s: float = 0, seen: bool = True) -> str:
         """Send one part with its pictures and its gate report, wait until they are journalled, return its id."""
@@ -122,9 +126,6 @@ class Line:
         self._sender.finish()
         return verdict.part_id
 
-    def close(self) -> None:
-        self._sender.bus.close()
-
 
 def _view(
     camera: str, judgement: Judgement, product: str, sequence: int, rng: np.random.Generator
@@ -134,7 +135,7 @@ def _view(
     kinds = ("scratch", "chip", "stain", "missing")
     bad = shown in {Judgement.REJECT, Judgement.REVIEW}
     defect = Defect(kinds[sequence % len(kinds)], 0.9 if shown is Judgement.REJECT else 0.35) if bad else None
-    side = "top" if camera == "top" else "bottom"
+    side: Side = "top" if camera == "top" else "bottom"
     rendered = render(product, 7, sequence, side=side, width_px=_SIDE_PX, height_px=_SIDE_PX, defect=defect)
     frame_shape = (_SIDE_PX, _SIDE_PX, 3)
     if shown is Judgement.FAULT:
@@ -290,9 +291,9 @@ class Inspected:
 
 
 @contextlib.contextmanager
-def inspected(servers: Servers, database: str | None = None) -> Iterator[Inspected]:
+def inspected(servers: Servers) -> Iterator[Inspected]:
     """Run a station of which only cameras, workers and decision are played."""
-    with storage(servers, database) as kept:
+    with storage(servers) as kept:
         console = ConsoleProcess(kept)
         line = Line(kept, console.station)
         try:
@@ -301,4 +302,3 @@ def inspected(servers: Servers, database: str | None = None) -> Iterator[Inspect
             yield Inspected(servers, kept, console, line)
         finally:
             console.kill()
-            line.close()

@@ -32,7 +32,7 @@ def healthy(**states: str) -> dict[str, Health]:
 
 
 def test_names_are_those_that_the_processes_report() -> None:
-    assert NAMES == ("camera-top", "camera-side", "worker-0", "worker-1", "decision", "storage")
+    assert NAMES == ("decision", "storage", "worker-0", "worker-1", "camera-top", "camera-side")
 
 
 def test_all_ready_is_running() -> None:

@@ -8,7 +8,7 @@ import { drawStrip, worst } from "./strip.js";
 const KEPT = 500; // parts
 const CARDS = 12;
 const DRAW_MS = 400; // a calm page: whatever the line's speed, cards change no oftener
-const SILENT_MS = 5000; // the console speaks every second
+const SILENT_MS = 3500; // the console speaks every second
 const AGAIN_MS = 2000;
 const MAP_MS = 1000; // until a map is in the database
 const MAP_TRIES = 4;
@@ -27,7 +27,7 @@ const handlers = {
     parts.clear();
     for (const part of snapshot.parts) parts.set(part.part_id, part);
     showStatus(snapshot.status);
-    drawSoon();
+    drawParts();
   },
   status: showStatus,
   part(part) {
@@ -115,13 +115,14 @@ function drawParts() {
   drawStrip(element("strip"), all);
   const held = document.querySelector("[name=which]:checked").value === "held";
   const seen = all.reverse().filter((part) => pictured(part) || part.verdict === "FAULT");
-  const latest = seen.find(pictured);
+  const latest = seen[0] ?? all[0];
   if (latest) element("latest").replaceChildren(card(latest, "large"));
   const shown = seen.filter((part) => !held || part.verdict !== "PASS").slice(0, CARDS);
   element("recent").replaceChildren(...shown.map((part) => card(part)));
   const empty = element("recent-empty");
   empty.hidden = shown.length > 0;
-  text(empty, held ? `All of the last ${parts.size} parts passed` : "No part yet");
+  const none = parts.size ? "No picture of the last parts was kept" : "No part yet";
+  text(empty, held && parts.size ? `All of the last ${parts.size} parts passed` : none);
   const used = new Set([...shown.map((part) => part.part_id), latest ? `large ${latest.part_id}` : ""]);
   for (const key of cards.keys()) if (!used.has(key)) cards.delete(key);
 }

@@ -8,6 +8,7 @@ const TOP = 2.2; // multiples of the reject threshold; what is higher is cut off
 const LIMIT_Y = y(1);
 
 export function worst(part) {
+  if (!part.views.length) return {}; // a part of which no view was judged
   return part.views.reduce((worse, view) => (relative(view) > relative(worse) ? view : worse));
 }
 

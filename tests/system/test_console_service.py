@@ -317,7 +317,8 @@ def test_servers_may_go_and_come(station: Inspected) -> None:
 
 def test_starts_without_servers_says_ready_and_ends_at_once_with_streams_open(running_servers: Servers) -> None:
     running_servers.ready()
-    with storage(running_servers, "postgresql+psycopg://nobody@127.0.0.1:1/none") as kept:
+    with storage(running_servers) as kept:
+        kept.environment["ANDON_DATABASE_URL"] = "postgresql+psycopg://nobody@127.0.0.1:1/none"
         kept.environment["ANDON_REDIS_URL"] = "redis://127.0.0.1:1/0"
         console = ConsoleProcess(kept)
         console.start()
