@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from config.home import Home
     from config.recipe import Recipe
 
-_JUDGED_KEPT = 20_000  # verdicts remembered for repeated triggers
+_JUDGED_KEPT = 4096  # verdicts remembered for repeated triggers: a restarted grabber repeats the last 64
 _ENLISTED_NS = 1_000_000_000
 _EVERY_NS = 100_000_000
 _MARGIN_NS = 2_000_000

@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_bundle(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -97,6 +98,19 @@ def _add_bundle(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         parser.add_argument("bundle", type=Path, metavar="FILE")
         parser.add_argument("--json", action="store_true")
         parser.set_defaults(run=_learn(name))
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("bench", help="measure this machine: ratios to a bare reference in the same run")
+    parser.add_argument("name", nargs="?", choices=("transport", "pipeline", "gate"), help="one of them; else all")
+    parser.add_argument("--json", action="store_true", help="one JSON object for each bench")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from deploy.bench.command import bench  # noqa: PLC0415 - each command loads only what it needs
+
+    return bench(arguments)
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -57,6 +57,7 @@ class Summary:
             "latency_ms": {
                 "trigger_to_verdict": _latency(found.trigger_to_verdict),
                 "trigger_to_gate": _latency(found.trigger_to_gate),
+                "inference": _latency(found.inference),
             },
             "fps": round(self.frames / self.seconds, 2) if self.seconds > 0 else None,
             "setup_s": round(self.setup_s, 2),

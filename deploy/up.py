@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from config.errors import ConfigurationError
+from config.errors import ConfigurationError, StoreError
 from config.home import Home, Run, default_path
 from deploy import stations
 from deploy.child import Program
@@ -38,6 +38,7 @@ _INTERRUPTED = 130
 _READY_WITHIN_S = 60.0
 _START_IN_NS = 200_000_000
 _PROGRESS_NS = 2_000_000_000
+_LOOK_NS = 250_000_000  # once the last part is through, so that the end is not waited for
 _DRAIN_NS = 90_000_000_000  # after the last part's deadline, for verdicts on their way through outages
 
 
@@ -100,7 +101,7 @@ def _start(supervisor: Supervisor, home: Home, station: Station, logbook: Logboo
     supervisor.start([_server_program(server) for server in servers], _READY_WITHIN_S)
     if supervisor.stop_requested:
         return database_url
-    migrate(database_url)
+    _migrate(supervisor, database_url)
     logbook.say("database schema is current")
     environment = {
         **os.environ,
@@ -135,6 +136,18 @@ def _start(supervisor: Supervisor, home: Home, station: Station, logbook: Logboo
     return database_url
 
 
+def _migrate(supervisor: Supervisor, database_url: str) -> None:
+    """Bring the schema up to date; a server that dies meanwhile is started again and waited for."""
+    ends_ns = time.monotonic_ns() + round(_READY_WITHIN_S * 1e9)
+    while True:
+        try:
+            return migrate(database_url)
+        except StoreError:
+            if supervisor.stop_requested or time.monotonic_ns() > ends_ns:
+                raise
+        supervisor.turn()
+
+
 def _server_program(server: Server) -> Program:
     return Program(
         name=server.name,
@@ -152,16 +165,17 @@ def _server_program(server: Server) -> Program:
 
 def _watch(supervisor: Supervisor, tally: Tally, logbook: Logbook) -> None:
     """Turn until the last part is recorded, or for ever; say now and then how far it is."""
-    due_ns = time.monotonic_ns() + _PROGRESS_NS
+    look_ns = show_ns = 0
 
     def done() -> bool:
-        nonlocal due_ns
+        nonlocal look_ns, show_ns
         now_ns = time.monotonic_ns()
-        if now_ns < due_ns:
+        if now_ns < look_ns:
             return False
-        due_ns = now_ns + (_PROGRESS_NS if not tally.all_triggered(now_ns) else _PROGRESS_NS // 8)
+        look_ns = now_ns + (_LOOK_NS if tally.all_triggered(now_ns) else _PROGRESS_NS)
         line = tally.look()
-        if line:
+        if now_ns >= show_ns:
+            show_ns = now_ns + _PROGRESS_NS
             logbook.show(line)
         return tally.complete(now_ns) or tally.hopeless(now_ns, _DRAIN_NS)
 

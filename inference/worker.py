@@ -128,6 +128,8 @@ class Worker(Service):
         queue = self._queues[key]
         size = max(bucket for bucket in self._buckets if bucket <= len(queue))
         batch = [queue.popleft() for _ in range(size)]
+        if not queue:
+            del self._queues[key]  # frames of this size may never come again
         engine = self._engines[batch[0].frame.recipe, batch[0].frame.camera]
         images, batch = self._gather(batch, key[1])
         if not batch:

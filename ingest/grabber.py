@@ -60,6 +60,7 @@ _WITHOUT_JOB_NS = 2_000_000_000  # then the station file's recipe counts
 _GRACE_NS = 500_000_000  # after the deadline, before a trigger without verdict is sent again
 _EVIDENCE_SHARE = 0.5  # of the ring's slots may wait for the JPEG encoder
 _EVIDENCE_KEPT = 500  # JPEGs that wait for storage
+_HELD_MOST = 20_000  # parts without a verdict; at ten a second half an hour without decision stage
 _REPEATED = 64  # triggers announced again after a restart; decision knows those that it has judged
 
 
@@ -105,6 +106,7 @@ class Grabber(Service):
         self._thread: threading.Thread | None = None
         self._due_ns = {"enlist": 0, "probe": 0}
         self._overrun = Condition("overrun", self.counters)
+        self._trigger_lost = Condition("trigger_lost", self.counters)
         self._no_worker = Condition("no_worker", self.counters)
         self._evidence_shed = Condition("evidence_shed", self.counters)
         self._evidence_lost = Condition("evidence_lost", self.counters)
@@ -245,6 +247,10 @@ class Grabber(Service):
             else:
                 self.counters[f"lost_{loss.reason.lower()}"] += 1
         pixels = exposure.pixels if frame and frame.slot is None else None
+        if len(self._held) >= _HELD_MOST:
+            lost = next(iter(self._held))
+            self._trigger_lost.occur(part_id=lost)
+            self._forget(lost)
         self._held[trigger.part_id] = _Held(trigger, frame, pixels, loss, now_ns)
         self._tell_decision(self._held[trigger.part_id])
         if frame:
@@ -336,7 +342,14 @@ class Grabber(Service):
                 self._crew.drop(part_id)
                 self._crew.wait(part_id)
 
+    def _forget(self, part_id: str) -> None:
+        held = self._held.pop(part_id)
+        self._crew.drop(part_id)
+        if held.frame and held.frame.slot:
+            self._free_slot(held.frame.slot.index)
+
     def _settle(self, verdict: Verdict) -> None:
+        self._trigger_lost.end()
         held = self._held.pop(verdict.part_id, None)
         if held is None or held.frame is None:
             return

@@ -174,5 +174,6 @@ class Summary(_Value):
     gate_confirmed: int  # the PLC saw what was commanded
     trigger_to_verdict: Latency
     trigger_to_gate: Latency
+    inference: Latency  # of a view's batch, in the worker
     first_trigger: datetime | None
     last_trigger: datetime | None

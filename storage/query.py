@@ -133,6 +133,7 @@ class QueryService:
             truth=TruthCounts(**{name: fields.pop(name) for name in TruthCounts.model_fields}),
             trigger_to_verdict=_latency(fields, "verdict"),
             trigger_to_gate=_latency(fields, "gate"),
+            inference=_latency(self._rows(_INFERENCE.where(verdict.c.run == run))[0]._asdict(), "inference"),
             **fields,
         )
 
@@ -223,6 +224,11 @@ _SUMMARY = select(
     func.min(verdict.c.trigger_time).label("first_trigger"),
     func.max(verdict.c.trigger_time).label("last_trigger"),
 ).select_from(_REPORTED)
+
+
+_INFERENCE = select(*_spread("inference", milliseconds(view.c.started_ns, view.c.finished_ns))).select_from(
+    verdict.join(view, view.c.part_id == verdict.c.part_id)
+)
 
 
 def _conditions(chosen: Filter) -> Iterator[ColumnElement[bool]]:

@@ -1,0 +1,27 @@
+"""`andon bench [NAME] [--json]`: run one bench, or all."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from config.errors import EXIT_FAILURE
+
+if TYPE_CHECKING:
+    import argparse
+
+    from deploy.bench.report import Report
+
+NAMES = ("transport", "pipeline", "gate")
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Run benches and print their figures; 1 if a target is missed."""
+    reached = True
+    for name in [arguments.name] if arguments.name else NAMES:
+        report: Report = importlib.import_module(f"deploy.bench.{name}").run()
+        sys.stdout.write((report.as_json() if arguments.json else report.as_text()) + "\n")
+        sys.stdout.flush()
+        reached &= report.reached
+    return 0 if reached else EXIT_FAILURE

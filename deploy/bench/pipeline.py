@@ -1,0 +1,164 @@
+"""A worker at saturation, fed and read as cameras and decision do, beside the bare ONNX Runtime session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import zmq
+
+from config import bus
+from config.errors import ServiceError
+from config.home import Home, Run
+from config.messages import Answered, Credit, Frame, Prediction, decode
+from config.ring import RingWriter
+from deploy import stations
+from deploy.bench.report import Report, Target
+from inference.bundle import Bundle
+from inference.engine import Engine
+from inference.keys import TrustStore
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_ROUNDS = 5
+_ROUND_S = 2.0
+_SLOTS = 32
+_BATCH = 8
+
+
+def run() -> Report:
+    """Measure predictions per second of one worker process with one thread, and of its session alone, in turns."""
+    bare: list[float] = []
+    whole: list[float] = []
+    with _Line() as line:
+        for _ in range(_ROUNDS):
+            bare.append(line.session_per_s())
+            whole.append(line.predictions_per_s())
+    figures = {
+        "session_images_per_s": median(bare),
+        "worker_predictions_per_s": median(whole),
+        "throughput_ratio": median(one / other for one, other in zip(whole, bare, strict=True)),
+        "mean_batch": line.mean_batch,
+    }
+    return Report("pipeline", figures, (Target("throughput_ratio", 0.95, at_least=True),))
+
+
+class _Line:
+    """A worker process between a camera's end and decision's end of the bus, both held here."""
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        home = Home(Path(self._folder.name) / "home")
+        home.make()
+        station = stations.read(None)
+        self._recipe = station.recipe
+        only = {self._recipe: station.recipes[self._recipe]}
+        home.write_station(station.model_copy(update={"recipes": only, "simulation": None}))
+        home.write_run(Run(run_id="bench"))
+        view = next(iter(station.read_recipes()[self._recipe].views.items()))
+        self._camera = view[0]
+        bundle = Bundle.open(view[1].bundle, TrustStore.load(extra=stations.DEMO_KEYS))
+        self._engine = Engine(bundle)
+        self._frames = self._pictures(bundle)
+        self._engine.warm((_BATCH,))
+        self._bus = bus.Bus()
+        self._worker_side = self._bus.bind(zmq.ROUTER, home.endpoint(f"camera.{self._camera}"))
+        self._decision_side = self._bus.bind(zmq.PULL, home.endpoint("predictions"))
+        self._ring = RingWriter(home.runtime / "bench.ring", _SLOTS, self._frames[0].nbytes)
+        self._home = home
+        trust = [part for key in stations.DEMO_KEYS for part in ("--trust", str(key))]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "inference", "--home", str(home.path), *trust],
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "ANDON_LOG_LEVEL": "error"},
+        )
+        self._batches: list[int] = []
+        self._sent = 0
+        self._meet()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+        self._bus.close()
+        self._ring.close()
+        self._folder.cleanup()
+        for leftover in self._home.runtime.iterdir():
+            leftover.unlink()
+        self._home.runtime.rmdir()
+
+    @property
+    def mean_batch(self) -> float:
+        """Return how large the worker's batches were."""
+        return float(np.mean(self._batches))
+
+    def session_per_s(self) -> float:
+        """Return images per second of the session alone, on the batches that the worker makes at saturation."""
+        batch = np.stack(self._frames[:_BATCH])
+        count, began = 0, time.perf_counter()
+        while (took := time.perf_counter() - began) < _ROUND_S:
+            self._engine.infer(batch)
+            count += _BATCH
+        return count / took
+
+    def predictions_per_s(self) -> float:
+        """Return predictions per second while the worker always has frames waiting."""
+        free = list(range(_SLOTS))
+        taken: dict[str, int] = {}
+        done, began = 0, time.perf_counter()
+        poller = zmq.Poller()
+        for socket in (self._worker_side, self._decision_side):
+            poller.register(socket, zmq.POLLIN)
+        while (took := time.perf_counter() - began) < _ROUND_S or taken:
+            while free and len(taken) < 2 * _BATCH and took < _ROUND_S:
+                self._give(free.pop(), taken)
+            for socket, _ in poller.poll(1000):
+                parts = socket.recv_multipart()
+                message, _payload = decode(parts[1:] if socket is self._worker_side else parts)
+                if isinstance(message, Answered):
+                    free += [taken.pop(frame_id) for frame_id in message.frame_ids]
+                elif isinstance(message, Prediction):
+                    self._batches.append(message.batch_size)
+                    done += time.perf_counter() - began < _ROUND_S
+        return done / _ROUND_S
+
+    def _pictures(self, bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
+        noise = np.random.default_rng(0)
+        golden = bundle.golden_frames[0]
+        return [np.clip(golden + noise.normal(0, 2, golden.shape), 0, 255).astype(np.uint8) for _ in range(_SLOTS)]
+
+    def _meet(self) -> None:
+        ends = time.monotonic() + 30
+        while time.monotonic() < ends:
+            if self._worker_side.poll(100):
+                self._peer, *parts = self._worker_side.recv_multipart()
+                message, _ = decode(parts)
+                if isinstance(message, Credit):
+                    return
+        raise ServiceError("the worker did not ask for frames within 30 s")
+
+    def _give(self, index: int, taken: dict[str, int]) -> None:
+        self._sent += 1
+        pixels = self._frames[index]
+        height, width, channels = pixels.shape
+        now_ns = time.monotonic_ns()
+        frame = Frame(
+            frame_id=f"{self._sent}/{self._camera}",
+            part_id=str(self._sent),
+            camera=self._camera,
+            recipe=self._recipe,
+            shape=(height, width, channels),
+            trigger_ns=now_ns,
+            deadline_ns=now_ns + 10_000_000_000,
+            slot=self._ring.write(index, pixels),
+        )
+        taken[frame.frame_id] = index
+        bus.send(self._worker_side, frame, to=self._peer)
