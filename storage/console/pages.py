@@ -48,7 +48,7 @@ def defects(console: TheConsole, search: Annotated[Search, Query()]) -> Response
     now = local(datetime.now(UTC))
     chosen = search.filter(now)
     found = console.query.parts(chosen, search.after, _PAGE)
-    counts = console.query.counts(chosen)
+    counts = None if search.after else console.query.counts(chosen)  # the first page has said it
     return _page(
         console,
         "defects.html",
