@@ -115,7 +115,7 @@ class Receiver:
         self._socket = socket
         self._handle = handle
         self._malformed = Condition("malformed_message", counters)
-        self._routed = socket.socket_type == zmq.ROUTER
+        self._routed = socket.type == zmq.ROUTER
 
     def __call__(self) -> None:
         """Handle what waits, a burst at most, so that no socket starves another."""

@@ -153,9 +153,9 @@ class TruthCounts(_Value):
 
     good: int
     bad: int
-    false_reject: int  # good, judged REJECT or FAULT
+    false_reject: int  # good, not judged PASS
     escape: int  # bad, judged PASS
-    good_review: int
+    good_review: int  # of them, judged REVIEW
     bad_review: int
 
 

@@ -210,7 +210,7 @@ _SUMMARY = select(
     *(_count(judgement.value, verdict.c.verdict == judgement.value) for judgement in Judgement),
     _count("good", _GOOD),
     _count("bad", _BAD),
-    _count("false_reject", _GOOD, verdict.c.verdict.in_([Judgement.REJECT.value, Judgement.FAULT.value])),
+    _count("false_reject", _GOOD, verdict.c.verdict != Judgement.PASS.value),
     _count("escape", _BAD, verdict.c.verdict == Judgement.PASS.value),
     _count("good_review", _GOOD, verdict.c.verdict == Judgement.REVIEW.value),
     _count("bad_review", _BAD, verdict.c.verdict == Judgement.REVIEW.value),
