@@ -89,7 +89,7 @@ class Summary:
         ]
         if truth.good + truth.bad:
             lines.append(
-                f"truth: {truth.false_reject} of {truth.good} good parts not passed ({truth.good_review} of them to review), "
+                f"truth: {truth.false_reject} of {truth.good} good parts did not pass ({truth.good_review} to review), "
                 f"{truth.escape} of {truth.bad} bad parts passed ({truth.bad_review} to review)"
             )
         if self.restarts:
