@@ -57,7 +57,7 @@ class Child:
     ready: bool = False
     restarts: int = 0
     start_at_ns: int = 0
-    _started_ns: int = 0
+    _started_ns: int | None = None
     _back_off_ns: int = _FIRST_BACK_OFF_NS
     _heard_ns: int | None = None
     _log: bytes = b""
@@ -101,6 +101,7 @@ class Child:
         os.set_blocking(self.process.stdout.fileno(), False)
         self.pidfd = os.pidfd_open(self.process.pid)
         self.ready, self.start_at_ns, self._heard_ns = False, 0, None
+        self.restarts += self._started_ns is not None
         self._started_ns = time.monotonic_ns()
 
     @property
@@ -144,11 +145,10 @@ class Child:
             raise ServiceError(f"{self.program.name}: has not been started")
         code = self.process.wait()
         now_ns = time.monotonic_ns()
-        if now_ns - self._started_ns > _STEADY_NS:
+        if self._started_ns is not None and now_ns - self._started_ns > _STEADY_NS:
             self._back_off_ns = _FIRST_BACK_OFF_NS
         self._plan(now_ns)
         self.ready = False
-        self.restarts += 1
         os.close(self.pidfd)
         self.pidfd = -1
         if self.process.stdout:
