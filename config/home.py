@@ -57,8 +57,11 @@ class Home:
     def make(self) -> None:
         """Make the folders; raise ConfigurationError where that cannot be."""
         try:
-            for folder in (self.path, self.journal, self.log):
-                folder.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():
+                self.path.mkdir(parents=True)
+                self.path.chmod(0o711)  # whatever the umask: root's servers run as another account, and must pass
+            for folder in (self.journal, self.log):
+                folder.mkdir(exist_ok=True)
             self.runtime.mkdir(mode=0o700, exist_ok=True)
             owner = self.runtime.lstat()
         except OSError as error:

@@ -33,7 +33,7 @@ class OutboxFullError(StoreError):
 class Outbox:
     """A ring of records: appended at the end, confirmed from the front, kept after that until overwritten."""
 
-    def __init__(self, path: Path, size_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, path: Path, size_bytes: int = 32 * 1024 * 1024) -> None:
         """Open the ring or make it; one that is damaged or of another size is refused with StoreError."""
         self._size = size_bytes
         try:

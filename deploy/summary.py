@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from config.errors import StoreError
 from config.messages import Judgement
-from ingest.grabber import Cursor
+from ingest.cursor import Cursor
 from storage.query import QueryService
 
 if TYPE_CHECKING:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from config import imagefile
 from config.errors import InputError
 
 Channels = Literal[1, 3]
 Frame = NDArray[np.uint8]
-
-# Decoders fill the missing part of a truncated file with grey and say so only on stderr, so the end is looked for.
-_ENDS: Final = {
-    b"\xff\xd8\xff": b"\xff\xd9",  # JPEG: end of image
-    b"\x89PNG": b"IEND\xae\x42\x60\x82",  # PNG: last chunk with its checksum
-}
-_TRAILER_BYTES = 4096  # what cameras and editors append behind the end
 
 
 def read_image(path: Path, channels: Channels) -> Frame:
@@ -61,9 +55,8 @@ def _decode(path: Path, flag: int) -> Frame:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    for start, end in _ENDS.items():
-        if data.startswith(start) and end not in data[-_TRAILER_BYTES:]:
-            raise InputError(f"{path}: the image is truncated ({len(data)} bytes): copy it again or remove it")
+    if fault := imagefile.damage(data):
+        raise InputError(f"{path}: {fault}: copy it again or remove it")
     frame = _imdecode(data, flag)
     if frame is None:
         raise InputError(f"{path}: not an image that can be decoded ({len(data)} bytes): replace or remove it")

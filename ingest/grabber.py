@@ -9,9 +9,7 @@ triggers when the decision stage was restarted, and it frees the slot when the v
 
 from __future__ import annotations
 
-import contextlib
-import os
-import struct
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -44,16 +42,17 @@ from config.ring import RingWriter
 from config.service import Service
 from ingest.camera import Camera, Exposure, TriggerLine
 from ingest.crew import Crew
+from ingest.cursor import Cursor
 from ingest.evidence import EvidenceMaker, Finished, Judged
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
 
     from config.home import Home
 
+_SWITCH_S = 0.0005  # the camera's thread must not keep the loop from announcing a trigger for Python's usual 5 ms
 _ENLIST_NS = 200_000_000
 _PROBE_NS = 50_000_000
 _WITHOUT_JOB_NS = 2_000_000_000  # then the station file's recipe counts
@@ -138,6 +137,7 @@ class Grabber(Service):
         self.watch(self._taken.fileno(), self._expose)
         self.watch(self._evidence.mailbox.fileno(), self._keep)
         self._opened_ns = time.monotonic_ns()
+        sys.setswitchinterval(_SWITCH_S)
 
     def tick(self, now_ns: int) -> None:
         """Look for dead workers, keep in touch with decision, send again what got no answer."""
@@ -404,23 +404,3 @@ class Grabber(Service):
         if index is not None:
             with self._slots_lock:
                 self._free.append(index)
-
-
-class Cursor:
-    """The number of the next trigger, kept in memory that outlives the process."""
-
-    _FORMAT = struct.Struct("<Q")
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def read(self) -> int:
-        """Return the number; 0 for a new run."""
-        with contextlib.suppress(struct.error):
-            return int(self._FORMAT.unpack(os.pread(self._descriptor, self._FORMAT.size, 0))[0])
-        return 0
-
-    def write(self, number: int) -> None:
-        """Keep the number if it is the highest yet."""
-        if number > self.read():
-            os.pwrite(self._descriptor, self._FORMAT.pack(number), 0)

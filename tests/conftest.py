@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import structlog
+from live_servers import Servers, state_folder
 from onnx import TensorProto, helper
 
 from inference import bundle
 from inference.bundle import Calibration, Golden, Manifest
 from inference.keys import SigningKey, TrustStore
+from storage.migrate import migrate
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Undo what a test's command did to the log: it would go on writing to that test's captured stderr."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def running_servers() -> Iterator[Servers]:
+    with state_folder() as folder:
+        servers = Servers(folder)
+        try:
+            servers.ready()
+            migrate(servers.postgres.url)
+            yield servers
+        finally:
+            for server in (servers.postgres, servers.valkey):
+                server.kill()
+
+
+@pytest.fixture
+def servers(running_servers: Servers) -> Servers:
+    """Both servers, up."""
+    running_servers.ready()
+    return running_servers
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from redis.retry import Retry
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from config.errors import ConfigurationError
+from config.errors import ConfigurationError, StoreError
 
 DATABASE_VARIABLE = "ANDON_DATABASE_URL"
 REDIS_VARIABLE = "ANDON_REDIS_URL"
@@ -32,8 +32,8 @@ _ESCAPES = "with '@', ':', '/', '?', '#' and '%' in a password written as %40, %
 def external_database(text: str) -> str:
     """Return the URL `text` as SQLAlchemy wants it, after the PostgreSQL that it names answered a query.
 
-    Raise ConfigurationError, which never shows the password, where the URL is malformed, nobody answers, the server
-    refuses us, is too old or (PostgreSQL) not encoded in UTF-8.
+    Raise ConfigurationError where the URL is malformed, the server refuses us, is too old or not encoded in UTF-8,
+    StoreError where nobody answers. Neither shows the password.
     """
     url = _parse_database(text)
     where = f"{url.username or ''}@{url.query.get('host', url.host)}:{url.port or 5432}/{url.database}"
@@ -47,8 +47,11 @@ def external_database(text: str) -> str:
         raise _malformed(DATABASE_VARIABLE, _DATABASE_EXAMPLE, str(error)) from error
     except psycopg.Error as error:
         answers = pq.PGconn.ping(make_conninfo(**conninfo).encode()) in {pq.Ping.OK, pq.Ping.REJECT}
-        what = "refuses us" if answers else "does not answer"
-        raise _wrong(DATABASE_VARIABLE, f"the PostgreSQL at {where} {what}: {error}", url.password) from None
+        if not answers:
+            raise _away(
+                DATABASE_VARIABLE, f"the PostgreSQL at {where} does not answer: {error}", url.password
+            ) from None
+        raise _wrong(DATABASE_VARIABLE, f"the PostgreSQL at {where} refuses us: {error}", url.password) from None
     if version < _POSTGRES_OLDEST:
         needed = f"{_POSTGRES_OLDEST} or later is needed"
         raise _wrong(DATABASE_VARIABLE, f"{where} is PostgreSQL {version}: {needed}", url.password)
@@ -61,8 +64,8 @@ def external_database(text: str) -> str:
 def external_redis(text: str) -> str:
     """Return the URL `text` after the Redis or Valkey that it names answered.
 
-    Raise ConfigurationError, which never shows the password, where the URL is malformed, nobody answers, the server
-    refuses us or is too old.
+    Raise ConfigurationError where the URL is malformed, the server refuses us or is too old, StoreError where nobody
+    answers. Neither shows the password.
     """
     parts = _parse_redis(text)
     password = parts.password
@@ -82,7 +85,7 @@ def external_redis(text: str) -> str:
     except (redis.AuthenticationError, redis.ResponseError) as error:
         raise _wrong(REDIS_VARIABLE, f"the Redis at {where} refuses us: {error}", password) from None
     except redis.RedisError as error:
-        raise _wrong(REDIS_VARIABLE, f"the Redis at {where} does not answer: {error}", password) from None
+        raise _away(REDIS_VARIABLE, f"the Redis at {where} does not answer: {error}", password) from None
     # Every Valkey will do: it began as Redis 7.2, and says so here.
     version = str(about["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < _REDIS_OLDEST:
@@ -124,5 +127,14 @@ def _malformed(variable: str, example: str, why: str = "") -> ConfigurationError
 
 
 def _wrong(variable: str, message: str, password: str | None) -> ConfigurationError:
+    return ConfigurationError(_line(variable, message, password))
+
+
+def _away(variable: str, message: str, password: str | None) -> StoreError:
+    # No configuration error: a database host may boot later than the station, and trying again then helps.
+    return StoreError(_line(variable, message, password))
+
+
+def _line(variable: str, message: str, password: str | None) -> str:
     line = " ".join(message.split())
-    return ConfigurationError(f"{variable}: {line.replace(password, '***') if password else line}")
+    return f"{variable}: {line.replace(password, '***') if password else line}"

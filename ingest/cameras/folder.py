@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from config import dataset
+from config import dataset, imagefile
 from config.errors import ConfigurationError, InputError
 from config.log import Condition
 from config.messages import Reason, Truth
 from config.schedule import Schedule
-from ingest import imagefile
 from ingest.camera import Exposure, TriggerLine
 
 _SEEDS = 1 << 64

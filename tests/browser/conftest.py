@@ -1,19 +1,12 @@
-"""Fixtures of the browser tests: the servers and processes of the system tests, and Chromium."""
+"""Chromium, for as long as one file of tests: Playwright keeps an event loop running meanwhile."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
-
-from live_servers import Servers, state_folder
-
-from storage.migrate import migrate
 
 CHROMIUM = Path("/usr/bin/chromium")
 _QUIET = [
@@ -27,7 +20,7 @@ _QUIET = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip(
@@ -37,16 +30,3 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=_QUIET)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="session")
-def running_servers() -> Iterator[Servers]:
-    with state_folder() as folder:
-        servers = Servers(folder)
-        try:
-            servers.ready()
-            migrate(servers.postgres.url)
-            yield servers
-        finally:
-            for server in (servers.postgres, servers.valkey):
-                server.kill()

@@ -24,7 +24,7 @@ import sqlalchemy
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from config.errors import EXIT_CONFIGURATION, ConfigurationError, MissingExtraError
+from config.errors import EXIT_CONFIGURATION, ConfigurationError, MissingExtraError, StoreError
 from deploy.servers import Postgres, Server, Valkey, external, external_database, external_redis
 
 NOBODY = 65534
@@ -577,9 +577,9 @@ def test_a_malformed_redis_url_is_explained(url: str) -> None:
 
 def test_a_server_that_does_not_answer_is_named() -> None:
     # Port 1 is reserved (tcpmux); nothing listens there.
-    with pytest.raises(ConfigurationError, match=r"^ANDON_DATABASE_URL: .*andon@127.0.0.1:1/andon does not answer"):
+    with pytest.raises(StoreError, match=r"^ANDON_DATABASE_URL: .*andon@127.0.0.1:1/andon does not answer"):
         external_database("postgresql://andon:hunter2@127.0.0.1:1/andon")
-    with pytest.raises(ConfigurationError, match=r"^ANDON_REDIS_URL: .*127.0.0.1:1/0 does not answer") as caught:
+    with pytest.raises(StoreError, match=r"^ANDON_REDIS_URL: .*127.0.0.1:1/0 does not answer") as caught:
         external_redis("redis://:hunter2@127.0.0.1:1/0")
     assert "hunter2" not in str(caught.value)
 

@@ -11,12 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from config import plugins
+from config import imagefile, plugins
 from config.errors import ConfigurationError
 from config.home import Home, Run
 from config.messages import Reason, Truth
 from config.station import CameraSection, PlcSection, SimulationSection, Station
-from ingest import imagefile
 from ingest.camera import Exposure, TriggerLine
 from ingest.cameras import folder as plug_in
 from ingest.parts.rendering import render
