@@ -46,7 +46,6 @@ from ingest.cursor import Cursor
 from ingest.evidence import EvidenceMaker, Finished, Judged
 
 if TYPE_CHECKING:
-
     import numpy as np
     import numpy.typing as npt
 
