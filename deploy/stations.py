@@ -28,6 +28,8 @@ _CAMERA = "camera"
 _BUSIEST = 0.35  # share of the workers' time that a made station asks for
 _FASTEST_PER_S = 10.0
 _WORKERS = 2
+_RING_BYTES = 256_000_000  # of shared memory at most, where the frames are large
+_LEAST_SLOTS = 8
 
 
 def read(path: Path | None) -> Station:
@@ -91,9 +93,10 @@ def for_images(home: Home, images: Path, path: Path, bundle: Bundle, inference_s
     )
     home.write_station(made)
     camera = folder.Camera(folder.Options.model_validate(options), _CAMERA, TriggerLine(home))
-    camera.open()  # a folder without images is told now
+    frame_bytes = camera.open()  # a folder without images is told now
     camera.close()
-    return made
+    slots = max(_LEAST_SLOTS, min(made.cameras[0].slots, _RING_BYTES // max(1, frame_bytes)))
+    return made.model_copy(update={"cameras": (made.cameras[0].model_copy(update={"slots": slots}),)})
 
 
 def place(found: Station, port: int | None) -> Station:

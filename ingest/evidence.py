@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from config.messages import Region, Verdict
+    from config.messages import Region, Slot, Verdict
 
     Pixels = npt.NDArray[np.uint8]
 
@@ -29,9 +29,9 @@ _QUALITY = 90
 
 @dataclass(frozen=True)
 class Judged:
-    """A frame whose part has its verdict; `index` is the slot to free afterwards."""
+    """A frame whose part has its verdict; `slot` is to be freed afterwards."""
 
-    index: int | None
+    slot: Slot | None
     pixels: Pixels
     verdict: Verdict
     camera: str
@@ -42,7 +42,7 @@ class Judged:
 class Finished:
     """The JPEGs of one frame, each with its header."""
 
-    index: int | None
+    slot: Slot | None
     pictures: list[tuple[Evidence, bytes]]
 
 
@@ -70,7 +70,7 @@ class EvidenceMaker:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self.mailbox.put(Finished(job.index, pictures(job, self._side_px)))
+            self.mailbox.put(Finished(job.slot, pictures(job, self._side_px)))
 
 
 def pictures(job: Judged, image_side_px: int) -> list[tuple[Evidence, bytes]]:

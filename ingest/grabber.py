@@ -9,8 +9,6 @@ triggers when the decision stage was restarted, and it frees the slot when the v
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,9 +17,8 @@ import zmq
 
 from config import bus, plugins
 from config.courier import Courier
-from config.errors import AndonError, ConfigurationError
+from config.errors import ConfigurationError
 from config.log import Condition
-from config.mailbox import Mailbox
 from config.messages import (
     Answered,
     AnyMessage,
@@ -33,17 +30,16 @@ from config.messages import (
     Loss,
     Reason,
     Recorded,
-    Slot,
     Trigger,
     Verdict,
     encode,
 )
-from config.ring import RingWriter
 from config.service import Service
-from ingest.camera import Camera, Exposure, TriggerLine
+from ingest.camera import TriggerLine
 from ingest.crew import Crew
 from ingest.cursor import Cursor
 from ingest.evidence import EvidenceMaker, Finished, Judged
+from ingest.shutter import Shutter, Taken
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +47,6 @@ if TYPE_CHECKING:
 
     from config.home import Home
 
-_SWITCH_S = 0.0005  # the camera's thread must not keep the loop from announcing a trigger for Python's usual 5 ms
 _ENLIST_NS = 200_000_000
 _PROBE_NS = 50_000_000
 _WITHOUT_JOB_NS = 2_000_000_000  # then the station file's recipe counts
@@ -73,15 +68,6 @@ class _Held:
     announced_ns: int
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """An exposure whose pixels lie in a slot, if it has any."""
-
-    exposure: Exposure
-    slot: Slot | None
-    reason: Reason | None
-
-
 class Grabber(Service):
     """The service of one camera."""
 
@@ -97,11 +83,9 @@ class Grabber(Service):
         self._run_id = home.read_run().run_id
         self._crew = Crew()
         self._held: dict[str, _Held] = {}  # by part id
-        self._free: list[int] = list(range(section.slots))
         self._encoding = 0
         self._job: Job | None = None
         self._live_ns = 0
-        self._thread: threading.Thread | None = None
         self._due_ns = {"enlist": 0, "probe": 0}
         self._overrun = Condition("overrun", self.counters)
         self._trigger_lost = Condition("trigger_lost", self.counters)
@@ -114,15 +98,9 @@ class Grabber(Service):
         plug_in = plugins.load("ingest.cameras", self._section.type)
         options = plugins.options(plug_in, self._section.options, f"camera {self._section.name}: options")
         self._line = TriggerLine(self.home)
-        self._camera: Camera = plug_in.Camera(options, self._section.name, self._line)
-        slot_bytes = self._camera.open()
-        for leftover in self.home.runtime.glob(f"{self._section.name}.*.ring"):
-            leftover.unlink(missing_ok=True)
-        path = self.home.runtime / f"{self._section.name}.{time.monotonic_ns():x}.ring"
-        self._ring = RingWriter(path, self._section.slots, slot_bytes)
+        camera = plug_in.Camera(options, self._section.name, self._line)
+        self._shutter = Shutter(camera, self._section.name, self.home.runtime, self._section.slots)
         self._cursor = Cursor(self.home.runtime / f"{self._section.name}.{self._run_id}.cursor")
-        self._taken: Mailbox[_Taken | BaseException | None] = Mailbox()
-        self._slots_lock = threading.Lock()
         self._evidence = EvidenceMaker(self._station.storage.image_side_px)
         self._evidence.start()
 
@@ -133,16 +111,14 @@ class Grabber(Service):
         self.watch(self._frames, bus.Receiver(self._frames, self._from_worker, self.counters))
         self.watch(self._decision, bus.Receiver(self._decision, self._from_decision, self.counters))
         self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
-        self.watch(self._taken.fileno(), self._expose)
+        self.watch(self._shutter.mailbox.fileno(), self._expose)
         self.watch(self._evidence.mailbox.fileno(), self._keep)
         self._opened_ns = time.monotonic_ns()
-        sys.setswitchinterval(_SWITCH_S)
 
     def tick(self, now_ns: int) -> None:
         """Look for dead workers, keep in touch with decision, send again what got no answer."""
-        if self._thread is None and (self._job or now_ns - self._opened_ns > _WITHOUT_JOB_NS):
-            self._thread = threading.Thread(target=self._shoot, name="camera", daemon=True)
-            self._thread.start()
+        if not self._shutter.started and (self._job or now_ns - self._opened_ns > _WITHOUT_JOB_NS):
+            self._shutter.start(max(0, self._cursor.read() - _REPEATED))
         if now_ns >= self._due_ns["probe"]:
             self._due_ns["probe"] = now_ns + _PROBE_NS
             self._probe(now_ns)
@@ -163,38 +139,13 @@ class Grabber(Service):
         """Release the camera and the ring."""
         if hasattr(self, "_line"):
             self._line.close()
-            self._camera.close()
+        if hasattr(self, "_shutter"):
+            self._shutter.close()
         if hasattr(self, "_evidence"):
             self._evidence.close()
-        if hasattr(self, "_ring"):
-            self._ring.close()
-
-    def _shoot(self) -> None:
-        """Run in the camera's thread: take exposures, copy their pixels into slots, hand them to the loop."""
-        first = max(0, self._cursor.read() - _REPEATED)
-        try:
-            for exposure in self._camera.exposures(first):
-                self._taken.put(self._take(exposure))
-        except AndonError as error:
-            self._taken.put(error)
-        except Exception as error:  # noqa: BLE001 - the edge of a thread that runs an SDK: the loop raises it again
-            self._taken.put(error)
-        else:
-            self._taken.put(None)
-
-    def _take(self, exposure: Exposure) -> _Taken:
-        if exposure.pixels is None:
-            return _Taken(exposure, None, exposure.reason or Reason.UNREADABLE_FRAME)
-        if exposure.pixels.nbytes > self._ring.slot_bytes:
-            return _Taken(exposure, None, None)
-        with self._slots_lock:
-            index = self._free.pop() if self._free else None
-        if index is None:
-            return _Taken(exposure, None, Reason.OVERRUN)
-        return _Taken(exposure, self._ring.write(index, exposure.pixels), None)
 
     def _expose(self) -> None:
-        for taken in self._taken.drain():
+        for taken in self._shutter.mailbox.drain():
             if isinstance(taken, BaseException):
                 raise taken
             if taken is None:
@@ -202,13 +153,13 @@ class Grabber(Service):
             else:
                 self._announce(taken)
 
-    def _announce(self, taken: _Taken) -> None:
+    def _announce(self, taken: Taken) -> None:
         exposure, camera = taken.exposure, self._section.name
         recipe = self._job.recipe if self._job else self._station.recipe
         self._cursor.write(exposure.sequence + 1)
         views = tuple(self._recipes[recipe].views)
         if camera not in views:
-            self._free_slot(taken.slot.index if taken.slot else None)
+            self._shutter.free(taken.slot)
             return
         self.counters["triggers"] += 1
         now_ns = time.monotonic_ns()
@@ -269,7 +220,7 @@ class Grabber(Service):
             if held.frame:
                 # Nobody can judge it in time any more: make room, keep asking for the verdict.
                 self._crew.drop(part_id)
-                self._free_slot(held.frame.slot.index if held.frame.slot else None)
+                self._shutter.free(held.frame.slot)
                 held.frame, held.pixels = None, None
                 held.loss = Loss(part_id=part_id, camera=self._section.name, reason=Reason.LATE)
             if now_ns - held.announced_ns > _GRACE_NS:
@@ -288,7 +239,7 @@ class Grabber(Service):
             if held.pixels is not None:
                 payload = [held.pixels.tobytes()]
             elif frame.slot and not self._crew.workers[peer].shares_memory:
-                payload = [self._ring.view(frame.slot, frame.shape).tobytes()]
+                payload = [self._shutter.view(frame.slot, frame.shape).tobytes()]
                 frame = frame.model_copy(update={"slot": None})
             if bus.send(self._frames, frame, payload, to=peer):
                 self.counters["frames_sent"] += 1
@@ -344,8 +295,8 @@ class Grabber(Service):
     def _forget(self, part_id: str) -> None:
         held = self._held.pop(part_id)
         self._crew.drop(part_id)
-        if held.frame and held.frame.slot:
-            self._free_slot(held.frame.slot.index)
+        if held.frame:
+            self._shutter.free(held.frame.slot)
 
     def _settle(self, verdict: Verdict) -> None:
         self._trigger_lost.end()
@@ -354,20 +305,20 @@ class Grabber(Service):
             return
         self._crew.drop(verdict.part_id)
         self.counters["settled"] += 1
-        index = held.frame.slot.index if held.frame.slot else None
+        slot = held.frame.slot
         live = self._is_live()
         if verdict.verdict is Judgement.PASS and not live:
-            self._free_slot(index)
+            self._shutter.free(slot)
             return
         if self._encoding >= _EVIDENCE_SHARE * self._section.slots:
             if verdict.verdict is not Judgement.PASS:
                 self._evidence_shed.occur(part_id=verdict.part_id)
-            self._free_slot(index)
+            self._shutter.free(slot)
             return
-        pixels = held.pixels if held.frame.slot is None else self._ring.view(held.frame.slot, held.frame.shape)
+        pixels = held.pixels if slot is None else self._shutter.view(slot, held.frame.shape)
         if pixels is not None:
             self._encoding += 1
-            self._evidence.put(Judged(index, pixels, verdict, self._section.name, live))
+            self._evidence.put(Judged(slot, pixels, verdict, self._section.name, live))
 
     def _is_live(self) -> bool:
         rate_per_s = self._station.storage.live_images_per_s
@@ -385,7 +336,7 @@ class Grabber(Service):
 
     def _send_evidence(self, finished: Finished) -> None:
         self._encoding -= 1
-        self._free_slot(finished.index)
+        self._shutter.free(finished.slot)
         now_ns = time.monotonic_ns()
         for header, jpeg in finished.pictures:
             if len(self._courier) >= _EVIDENCE_KEPT:
@@ -398,8 +349,3 @@ class Grabber(Service):
             self._courier.recorded(message)
             if len(self._courier) < _EVIDENCE_KEPT // 2:
                 self._evidence_lost.end()
-
-    def _free_slot(self, index: int | None) -> None:
-        if index is not None:
-            with self._slots_lock:
-                self._free.append(index)

@@ -1,31 +1,37 @@
-"""Real parts through the whole station: what is stored is what `andon evaluate` says, image by image."""
+"""MVTec AD's transistors, learnt and judged by the whole station, and measured by `andon evaluate`."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from live_servers import LiveServer, state_folder
 from station_process import ANDON, StationProcess, assert_whole
 
 from config.home import Home
 from deploy.servers import Postgres
-from storage.answers import Filter
+from inference.bundle import Bundle
+from inference.engine import Engine
+from inference.images import read_image
+from inference.keys import TrustStore
+from inference.training import Evaluation
+from storage.answers import Filter, PartLine
 from storage.query import QueryService
 
-DATA = Path(os.environ.get("ANDON_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("ANDON_DATA") or Path(__file__).parents[3] / "shared" / "data")
+IMAGES = DATA / "transistor"
 PARTS = 100  # every test image once: 60 good and 40 with defects
 
 pytestmark = [
     pytest.mark.data,
-    pytest.mark.skipif(
-        not (DATA / "transistor").is_dir(), reason=f"NO REAL IMAGES: {DATA / 'transistor'} is not there (ANDON_DATA)"
-    ),
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not IMAGES.is_dir(), reason=f"NO REAL IMAGES: {IMAGES} is not there (set ANDON_DATA)"),
 ]
 
 
@@ -36,46 +42,81 @@ def home() -> Iterator[Path]:
         shutil.rmtree(Home(folder / "home").runtime, ignore_errors=True)
 
 
-@pytest.mark.timeout(600)
-def test_the_line_and_the_evaluation_say_the_same_of_every_transistor(home):
-    images = DATA / "transistor"
-    station = StationProcess(home, "--images", str(images), "--parts", str(PARTS))
+@pytest.fixture(scope="module")
+def summary(home) -> dict[str, Any]:
+    """Learn from the good images, then stream every test image through all processes."""
+    station = StationProcess(home, "--images", str(IMAGES), "--parts", str(PARTS))
     station.wait_running(500)
-    code, summary = station.finish(300)
-    assert_whole(code, summary, PARTS, station.screen)
-    assert summary["verdicts"]["FAULT"] == 0, summary
-    assert (summary["truth"]["good"], summary["truth"]["bad"]) == (60, 40)
+    code, found = station.finish(300)
+    assert_whole(code, found, PARTS, station.screen)
+    return found
 
-    bundle = next((home / "bundles").glob("*.andon"))
+
+@pytest.fixture(scope="module")
+def stored(home, summary) -> dict[str | None, PartLine]:
+    """Give what the database holds of the run, by image."""
+    assert summary["recorded"] == PARTS
+    postgres = LiveServer(Postgres(home))
+    postgres.start()
+    try:
+        query = QueryService(postgres.url)
+        parts = query.parts(Filter(run=Home(home).read_run().run_id), limit=PARTS).parts
+        query.close()
+    finally:
+        postgres.kill()
+    return {part.truth_source: part for part in parts}
+
+
+@pytest.fixture(scope="module")
+def bundle_path(home, summary) -> Path:
+    assert summary["recorded"] == PARTS
+    return next((home / "bundles").glob("*.andon"))
+
+
+@pytest.fixture(scope="module")
+def evaluation(bundle_path) -> Evaluation:
     told = subprocess.run(
-        [*ANDON, "evaluate", "--bundle", str(bundle), "--data", str(images), "--json"],
+        [*ANDON, "evaluate", "--bundle", str(bundle_path), "--data", str(IMAGES), "--json"],
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
     assert told.returncode == 0, told.stderr
-    evaluation = json.loads(told.stdout)
-    offline = {
-        str(Path(image["path"]).resolve().relative_to(images.resolve())): image for image in evaluation["images"]
-    }
+    return Evaluation.model_validate_json(told.stdout)
 
-    postgres = LiveServer(Postgres(home))
-    postgres.start()
-    try:
-        query = QueryService(postgres.url)
-        run = Home(home).read_run().run_id
-        stored = {part.truth_source: part for part in query.parts(Filter(run=run), limit=PARTS).parts}
-        query.close()
-    finally:
-        postgres.kill()
+
+def test_the_line_and_the_evaluation_say_the_same_of_every_image(summary, stored, evaluation):
+    offline = {str(image.path.resolve().relative_to(IMAGES.resolve())): image for image in evaluation.images}
     assert stored.keys() == offline.keys()
-    scale = max(abs(image["score"]) for image in offline.values())
-    for source, part in stored.items():
-        assert part.score is not None
-        assert abs(part.score - offline[source]["score"]) <= 1e-4 * scale, source
-        assert part.verdict == offline[source]["verdict"], source
+    scale = max(abs(image.score) for image in offline.values())
+    for source, image in offline.items():
+        score = stored[source].score
+        assert score is not None
+        assert abs(score - image.score) <= 1e-4 * scale, source
+        assert stored[source].verdict == image.verdict, source
+    assert summary["verdicts"]["FAULT"] == 0
+    truth = summary["truth"]
+    assert (truth["good"], truth["bad"]) == (60, 40)
+    assert (truth["false_reject"], truth["escape"]) == (evaluation.false_rejects.events, evaluation.escapes.events)
 
-    assert evaluation["image_auroc"] >= 0.99, evaluation["image_auroc"]
-    assert evaluation["false_rejects"]["events"] == summary["truth"]["false_reject"]
-    assert evaluation["escapes"]["events"] == summary["truth"]["escape"]
+
+def test_transistors_are_told_apart(evaluation):
+    assert evaluation.image_auroc >= 0.995
+    assert evaluation.pixel_auroc >= 0.97
+
+
+def test_the_calibrated_threshold_keeps_what_it_states(bundle_path, evaluation):
+    calibration = Bundle.open(bundle_path, TrustStore.load()).manifest.calibration
+    assert calibration.more_images == 473 - 213
+    assert evaluation.false_rejects.low <= calibration.alpha_upper
+    assert evaluation.escapes.rate <= 0.15
+
+
+def test_a_batch_of_real_frames_scores_like_each_alone(bundle_path, evaluation):
+    some = evaluation.images[::7][:16]
+    engine = Engine(Bundle.open(bundle_path, TrustStore.load()))
+    scores, _ = engine.infer(np.stack([read_image(image.path, 3) for image in some]))
+    alone = np.array([image.score for image in some])
+    assert len(some) == 15
+    assert np.abs(scores - alone).max() <= 1e-4 * alone.max()
