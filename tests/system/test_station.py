@@ -20,6 +20,8 @@ from live_servers import state_folder
 from station_process import ANDON, PROCESSES, StationProcess, assert_whole
 
 from config.home import Home
+from storage.answers import Filter
+from storage.query import QueryService
 
 DEMO = Path(__file__).parents[2] / "deploy" / "demo"
 
@@ -136,6 +138,33 @@ def test_two_cameras_judge_one_part_and_pixels_may_travel_by_tcp(home, tmp_path)
     assert_whole(code, summary, 40, station.screen)
     assert summary["verdicts"]["FAULT"] == 0, summary
     assert summary["verdicts"]["REJECT"] > 0, summary
+
+
+def test_external_servers_are_used_when_they_are_named(home, servers):
+    urls = {"ANDON_DATABASE_URL": servers.database(migrated=False), "ANDON_REDIS_URL": servers.valkey.url}
+    station = StationProcess(home, "--parts", "10", environment=urls)
+    station.wait_running()
+    assert not station.pids("postgres")
+    assert not station.pids("valkey")
+    code, summary = station.finish()
+    assert_whole(code, summary, 10, station.screen)
+    query = QueryService(urls["ANDON_DATABASE_URL"])
+    assert query.counts(Filter(station="demo")).total == 10
+    query.close()
+
+
+def test_kills_while_everything_is_still_starting(home):
+    """Whatever dies before the station is READY is started again, and the run is whole."""
+    station = StationProcess(home, "--parts", "20")
+    choice = random.Random(5)
+    killed = 0
+    ends = time.monotonic() + 60
+    while killed < 4 and time.monotonic() < ends and station.process.poll() is None:
+        time.sleep(choice.uniform(0.2, 0.7))
+        killed += station.kill(choice.choice(["storage", "decision", "worker", "console", "plc", "valkey"]))
+    code, summary = station.finish()
+    assert killed == 4
+    assert_whole(code, summary, 20, station.screen)
 
 
 def test_ctrl_c_ends_everything_within_two_seconds(home):
