@@ -48,8 +48,9 @@ class Home:
         """Name the folder; nothing is made yet."""
         self.path = path.absolute()
         key = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:12]
-        memory = Path("/dev/shm")  # noqa: S108 - the folder we make in it is ours alone, see make()
+        named, memory = os.environ.get("ANDON_RUNTIME"), Path("/dev/shm")  # noqa: S108 - see make(): ours alone
         parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+        parent = Path(named) if named else parent
         self.runtime = parent / f"andon-{os.getuid()}-{key}"
         self.journal = self.path / "journal"
         self.log = self.path / "log"

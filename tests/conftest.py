@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,14 @@ def _own_log() -> Iterator[None]:
     """Undo what a test's command did to the log: it would go on writing to that test's captured stderr."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_runtime() -> Iterator[None]:
+    """Keep every test station's rings and sockets in one folder of this run, and leave nothing of it behind."""
+    with tempfile.TemporaryDirectory(prefix="andon-tests-", dir="/dev/shm") as folder:
+        os.environ["ANDON_RUNTIME"] = folder
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,7 @@ fsync = on
 synchronous_commit = on
 full_page_writes = on
 max_parallel_workers_per_gather = 0  # the cores are for judging parts; and parallel queries need a large /dev/shm
+dynamic_shared_memory_type = mmap    # in the data folder: a killed server leaves nothing in /dev/shm
 jit = off
 log_destination = 'stderr'
 logging_collector = off
