@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ingest.camera import Camera, Exposure
 
-_SWITCH_S = 0.0005  # the thread must not keep the loop from announcing a trigger for Python's usual 5 ms
+_SWITCH_S = 0.0001  # the thread must not keep the loop from announcing a trigger for Python's usual 5 ms
 
 
 @dataclass(frozen=True)
