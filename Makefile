@@ -11,10 +11,10 @@ ARGS ?=
 run: $(VENV)/.runtime  ## the demo station in the foreground; ARGS="--parts 300 --json"
 	@$(BIN)/andon up $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.browser  ## every test, against real servers
+test: $(VENV)/.dev $(VENV)/.peers  ## every test, against real servers
 	$(BIN)/python -m pytest $(ARGS)
 
-test-long: $(VENV)/.dev $(VENV)/.browser  ## the runs that take minutes, too
+test-long: $(VENV)/.dev $(VENV)/.peers  ## the runs that take minutes, too
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
 venv: $(VENV)/.dev  ## the development environment alone
@@ -25,7 +25,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## measured figures; ARGS="inference --json"
+bench: $(VENV)/.dev  ## measured figures; ARGS="pipeline --json"
 	$(BIN)/andon bench $(ARGS)
 
 demo-bundles: $(VENV)/.dev  ## make the demo's bundles again (deploy/demo)
@@ -36,23 +36,26 @@ clean:  ## remove everything that make made here
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Andon needs Python 3.11 or later: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Andon needs Python 3.11 or later: make PYTHON=python3.11 …")'
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: $(VENV)/bin/python $(FILES)
 	@test -e $(VENV)/.dev || echo "installing the runtime (about a minute, once) …"
-	$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded]"
+	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 	@echo "installing the development environment (torch: a few minutes, once) …"
-	$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,train,dev]"
+	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,train,dev]"
 	@touch $@ $(VENV)/.runtime
 
-# The browser tests drive Debian's Chromium; where it cannot be had they skip and say so.
-$(VENV)/.browser: $(VENV)/bin/python
-	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  echo "installing chromium for the browser tests …"; \
-	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 \
-	    || echo "chromium could not be installed: the browser tests will be skipped"; fi
+# Independent peers of the tests, from Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote.
+# Where they cannot be had, their tests skip and say so.
+$(VENV)/.peers: $(VENV)/bin/python
+	@missing=""; \
+	for peer in chromium mbpoll; do command -v $$peer >/dev/null || missing="$$missing $$peer"; done; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing$$missing for the tests …"; \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
+	    >/dev/null 2>&1 || echo "not to be had:$$missing: their tests will be skipped"; fi
 	@touch $@
