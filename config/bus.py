@@ -78,11 +78,13 @@ def send(
     socket: Socket, message: AnyMessage, payload: Sequence[bytes | memoryview] = (), to: bytes | None = None
 ) -> bool:
     """Send without waiting; False if the peer is gone or its queue is full."""
-    parts = encode(message, payload)
-    if to is not None:
-        parts.insert(0, to)
+    return send_parts(socket, encode(message, payload), to)
+
+
+def send_parts(socket: Socket, parts: Sequence[bytes | memoryview], to: bytes | None = None) -> bool:
+    """Send a message that is encoded already, as `send` does."""
     try:
-        socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        socket.send_multipart([*parts] if to is None else [to, *parts], zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:

@@ -30,22 +30,35 @@ _WORST_FIRST = (Judgement.FAULT, Judgement.REJECT, Judgement.REVIEW)
 _WHITE = 128
 
 
-def read_roi(path: Path) -> Mask:
-    """Read an ROI picture `(H, W)` uint8, white is inspected; raise ConfigurationError if it inspects nothing."""
+class Roi:
+    """An ROI picture `(H, W)` uint8, white is inspected; what it means for a map is worked out once for each size."""
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+        self._cells: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
+
+    def cells(self, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """Return which cells of a map `(h, w)` are inspected."""
+        if shape not in self._cells:
+            self._cells[shape] = inside(self.mask, shape)
+        return self._cells[shape]
+
+
+def read_roi(path: Path) -> Roi:
+    """Read an ROI picture; raise ConfigurationError if it cannot be read or inspects nothing."""
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if mask is None:
         raise ConfigurationError(f"{path}: not a readable picture; an ROI is grey, white where it is inspected")
     if not (mask >= _WHITE).any():
         raise ConfigurationError(f"{path}: the ROI is black all over, so nothing would be inspected")
-    return np.asarray(mask, np.uint8)
+    return Roi(np.asarray(mask, np.uint8))
 
 
 def inside(mask: Mask, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Return which cells of a map `(h, w)` touch the ROI: a cell counts if any of its pixels does."""
     rows, columns = shape
     height, width = mask.shape
-    white = (mask >= _WHITE).astype(np.int64)
-    integral = np.pad(white.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    integral = cv2.integral((mask >= _WHITE).astype(np.uint8))
     top, bottom = np.arange(rows) * height // rows, -(-(np.arange(rows) + 1) * height // rows)
     left, right = np.arange(columns) * width // columns, -(-(np.arange(columns) + 1) * width // columns)
     counted = integral[np.ix_(bottom, right)] - integral[np.ix_(top, right)]
@@ -76,7 +89,7 @@ def regions(anomaly_map: Map, above: float, frame_shape: tuple[int, int, int]) -
     return tuple(sorted(found, key=lambda region: -region.score))
 
 
-def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, roi: Mask | None) -> View:
+def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, roi: Roi | None) -> View:
     """Judge one view; no answer is LATE."""
     if not isinstance(answer, Scored):
         return _fault(camera, answer.reason if answer else Reason.LATE, recipe)
@@ -87,7 +100,7 @@ def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, ro
         return _fault(camera, Reason.NOT_FINITE, recipe, answer)
     score = seen.score
     if roi is not None:
-        anomaly_map = np.where(inside(roi, seen.map_shape), anomaly_map, np.float32(-np.inf))
+        anomaly_map = np.where(roi.cells(seen.map_shape), anomaly_map, np.float32(-np.inf))
         score = float(anomaly_map.max())
     found = regions(anomaly_map, recipe.review_above, seen.frame_shape)
     if not found and score > recipe.review_above:
@@ -105,7 +118,7 @@ def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, ro
 
 
 def judge(
-    part: OpenPart, recipe: Recipe | None, rois: dict[str, Mask], line: str, now_ns: int
+    part: OpenPart, recipe: Recipe | None, rois: dict[str, Roi], line: str, now_ns: int
 ) -> tuple[Verdict, list[bytes]]:
     """Return the verdict of a part and the payload beside it: float16 maps of its views that have one.
 

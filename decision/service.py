@@ -219,7 +219,7 @@ class Decision(Service):
         self._order(self._at_gate[verdict.part_id])
         self._remember(verdict)
         for camera in self._cameras:
-            bus.send(self._triggers, verdict, to=camera.encode())
+            bus.send_parts(self._triggers, parts[:2], to=camera.encode())  # the maps are for storage alone
         self._courier.send(verdict.record_id, parts, verdict.judged_ns)
         self.counters[verdict.verdict.lower()] += 1
 

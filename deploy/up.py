@@ -39,6 +39,7 @@ _READY_WITHIN_S = 60.0
 _START_IN_NS = 200_000_000
 _PROGRESS_NS = 2_000_000_000
 _LOOK_NS = 250_000_000  # once the last part is through, so that the end is not waited for
+_LOOK_SHARE = 50  # looking takes at most a fiftieth of the time, however many parts a run of weeks has
 _DRAIN_NS = 90_000_000_000  # after the last part's deadline, for verdicts on their way through outages
 
 
@@ -172,8 +173,10 @@ def _watch(supervisor: Supervisor, tally: Tally, logbook: Logbook) -> None:
         now_ns = time.monotonic_ns()
         if now_ns < look_ns:
             return False
-        look_ns = now_ns + (_LOOK_NS if tally.all_triggered(now_ns) else _PROGRESS_NS)
         line = tally.look()
+        took_ns = time.monotonic_ns() - now_ns
+        pace_ns = _LOOK_NS if tally.all_triggered(now_ns) else _PROGRESS_NS
+        look_ns = now_ns + max(pace_ns, _LOOK_SHARE * took_ns)
         if now_ns >= show_ns:
             show_ns = now_ns + _PROGRESS_NS
             logbook.show(line)

@@ -104,8 +104,8 @@ def test_small_defects_do_not_count():
 def test_outside_the_roi_nothing_counts():
     roi = np.zeros((8, 16), np.uint8)
     roi[:, :8] = 255
-    assert judge({"front": scored(grid(_3_12=9.0))}, rois={"front": roi}).verdict is Judgement.PASS
-    inside = judge({"front": scored(grid(_3_12=9.0, _3_4=1.5))}, rois={"front": roi})
+    assert judge({"front": scored(grid(_3_12=9.0))}, rois={"front": rules.Roi(roi)}).verdict is Judgement.PASS
+    inside = judge({"front": scored(grid(_3_12=9.0, _3_4=1.5))}, rois={"front": rules.Roi(roi)})
     assert (inside.verdict, inside.views[0].score) == (Judgement.REVIEW, 1.5)
 
 
@@ -174,7 +174,7 @@ def test_pass_is_earned_exactly_up_to_the_lower_threshold(peak, review, more):
 def test_roi_pictures_are_read_or_refused(tmp_path):
     path = tmp_path / "roi.png"
     cv2.imwrite(str(path), np.full((4, 4), 255, np.uint8))
-    assert rules.read_roi(path).shape == (4, 4)
+    assert rules.read_roi(path).mask.shape == (4, 4)
     cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
     with pytest.raises(ConfigurationError, match="black all over"):
         rules.read_roi(path)
