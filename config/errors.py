@@ -7,7 +7,8 @@ AndonError
 │   ├── BundleError         a bundle is damaged, unsigned, unproven or of another format
 │   └── MessageError        a message on the bus does not decode
 ├── DeviceError             a camera, PLC or accelerator does not answer as it must
-├── StoreError              PostgreSQL, Redis or the journal's disk does not answer as it must
+├── StoreError              PostgreSQL, Redis, the journal's disk or the image store does not answer as it must
+│   └── ImageLostError      an image's bytes are gone or damaged: asking again cannot help
 └── ServiceError            a process of the station ended or did not become ready
 """
 
@@ -57,7 +58,11 @@ class DeviceError(AndonError):
 
 
 class StoreError(AndonError):
-    """PostgreSQL, Redis or the journal's disk does not answer as it must."""
+    """PostgreSQL, Redis, the journal's disk or the image store does not answer as it must."""
+
+
+class ImageLostError(StoreError):
+    """The bytes of a stored image are gone or damaged: asking again cannot help."""
 
 
 class ServiceError(AndonError):

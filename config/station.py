@@ -73,6 +73,19 @@ class ConsoleSection(Section):
     port: int = Field(default=8080, ge=0, le=65535)  # 0: any that is free
 
 
+class ImagesSection(Section):
+    """Where image bytes lie: in the database, or where `type` names the file in `storage/stores`; `options` are its."""
+
+    type: str = "database"
+    options: dict[str, object] = {}
+
+    @model_validator(mode="after")
+    def _the_database_has_no_options(self) -> Self:
+        if self.type == "database" and self.options:
+            raise ValueError('options belong to a store: type "database" has none')
+        return self
+
+
 class StorageSection(Section):
     """What is kept, and where it ends."""
 
@@ -80,6 +93,7 @@ class StorageSection(Section):
     free_disk_mb: int = Field(default=200, ge=0)  # below this nothing more is journalled
     image_side_px: int = Field(default=256, ge=32, le=4096)  # longer side of a reduced image
     live_images_per_s: float = Field(default=4.0, ge=0, le=100)
+    images: ImagesSection = ImagesSection()
 
 
 class Station(Section):
