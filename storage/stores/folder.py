@@ -38,7 +38,7 @@ class Driver:
     """Append to one open pack, with one fdatasync for all images that are put together.
 
     Appending is faster than a file for each put, and leaves hundreds of files of a busy day, not a million. The folder
-    itself is never made, and must stay the one it was: where its share is not mounted, images would fill the disk below.
+    itself is never made and must stay the one it was: images would fill the disk below a share that is not mounted.
     """
 
     def __init__(self, options: Options) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
@@ -16,7 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from config.errors import ConfigurationError, ImageLostError, StoreError
 from storage.store import HEADER, Pack, pack_name
 
-_KEY, _SECRET, _TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"  # noqa: S105 - names, not values
+if TYPE_CHECKING:
+    from obstore.store import S3Config  # not there at run time
+
+_KEY, _SECRET, _TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 _LOST = ("<Code>NoSuchKey</Code>", "<Code>InvalidRange</Code>")  # a missing bucket or a proxy's 404 may come back
 
 
@@ -44,17 +48,20 @@ class Driver:
                 f"storage.images: type s3 takes its credentials from the environment: {' and '.join(missing)} not set"
             )
         endpoint = (options.endpoint or f"https://s3.{options.region}.amazonaws.com").rstrip("/")
-        token = os.environ.get(_TOKEN)
+        settings: S3Config = {
+            "endpoint": endpoint,
+            "region": options.region,
+            "access_key_id": os.environ[_KEY],
+            "secret_access_key": os.environ[_SECRET],
+        }
+        if token := os.environ.get(_TOKEN):
+            settings["session_token"] = token
         self._where = f"image store {endpoint}/{options.bucket}"
         try:
             self._store = S3Store(
                 options.bucket,
                 prefix=options.prefix or None,
-                endpoint=endpoint,
-                region=options.region,
-                access_key_id=os.environ[_KEY],
-                secret_access_key=os.environ[_SECRET],
-                **({"session_token": token} if token else {}),
+                config=settings,
                 client_options={
                     "allow_http": endpoint.startswith("http://"),
                     "timeout": timedelta(seconds=options.timeout_s),
@@ -95,7 +102,7 @@ class Driver:
 
     def remove(self, pack: str) -> None:
         """Delete an object."""
-        with self._translated(), suppress(FileNotFoundError):
+        with suppress(ImageLostError), self._translated():  # some servers answer so, AWS does not
             obstore.delete(self._store, pack)
 
     def free_bytes(self) -> None:
