@@ -73,6 +73,7 @@ class Truth(Group):
     good: bool
     defect: str | None = None
     source: str | None = None
+    challenge: bool = False  # sent through to prove that the gate works
 
 
 class Slot(Group):
@@ -214,6 +215,7 @@ class Verdict(Message):
     line: str
     recipe: str
     recipe_version: int
+    recipe_digest: str | None  # of its content; None where the station knows no such recipe
     product: str
     verdict: Judgement
     reasons: tuple[Reason, ...]
@@ -236,6 +238,7 @@ class GateReport(Message):
 
     kind: ClassVar[str] = "gate-report/1"
     part_id: str
+    trigger_time_ns: int  # Unix
     command: GateCommand
     written_ns: int | None  # when the PLC had taken the command; None: it never did
     outcome: GateOutcome | None  # None: the PLC reported none in time
@@ -248,13 +251,15 @@ class GateReport(Message):
 
 
 class Evidence(Message):
-    """A JPEG of a part (ingest → storage); payload: its bytes. `live` ones are for the live page alone."""
+    """A picture of a part (ingest → storage); payload: its bytes. `live` ones are for the live page alone."""
 
     kind: ClassVar[str] = "evidence/1"
     part_id: str
+    trigger_time_ns: int  # Unix
     camera: str
     purpose: Literal["image", "crop", "live"]
     region: int | None  # index into the view's regions, for a crop
+    encoding: Literal["jpeg", "png"] = "jpeg"  # png keeps every pixel as the detector saw it
     width_px: int
     height_px: int
 
@@ -262,6 +267,25 @@ class Evidence(Message):
     def record_id(self) -> str:
         """Name the record."""
         return f"evidence:{self.part_id}:{self.camera}:{self.purpose}:{self.region}"
+
+
+class Event(Message):
+    """Something that people should know of (any → storage); of a condition, its begin and its end."""
+
+    kind: ClassVar[str] = "event/1"
+    event_id: str
+    time_ns: int  # Unix
+    station: str
+    service: str
+    name: str
+    severity: Literal["INFO", "WARNING", "ALARM"]
+    state: Literal["BEGAN", "ENDED", "HAPPENED"]
+    detail: str = ""
+
+    @property
+    def record_id(self) -> str:
+        """Name the record."""
+        return f"event:{self.event_id}"
 
 
 class Recorded(Message):
@@ -295,6 +319,7 @@ AnyMessage = (
     | Verdict
     | GateReport
     | Evidence
+    | Event
     | Recorded
     | Health
 )
@@ -312,6 +337,7 @@ _KINDS: dict[bytes, type[AnyMessage]] = {
         Verdict,
         GateReport,
         Evidence,
+        Event,
         Recorded,
         Health,
     )

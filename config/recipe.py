@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from pathlib import Path
 from typing import Literal, Self
 
@@ -47,6 +50,27 @@ class Recipe(BaseModel):
     review_gate: GateCommand = GateCommand.REJECT
     fail_safe: Literal["reject", "stop"] = "reject"
     views: dict[str, ViewRecipe] = Field(min_length=1)
+
+
+def content(recipe: Recipe) -> str:
+    """Return all that a recipe says as canonical JSON, ROI pictures included (base64), without paths of this machine.
+
+    Which bundle judged is told by each view's `bundle_digest`. Raise ConfigurationError if a ROI cannot be read.
+    """
+    said = recipe.model_dump(mode="json")
+    for camera, view in recipe.views.items():
+        del said["views"][camera]["bundle"]
+        if view.roi:
+            try:
+                said["views"][camera]["roi"] = base64.b64encode(view.roi.read_bytes()).decode("ascii")
+            except OSError as error:
+                raise ConfigurationError(f"{view.roi}: the ROI cannot be read: {error.strerror}") from error
+    return json.dumps(said, sort_keys=True, separators=(",", ":"))
+
+
+def digest(content: str) -> str:
+    """Name what `content` returned."""
+    return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
 def read(path: Path) -> Recipe:

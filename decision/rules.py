@@ -7,11 +7,13 @@ regions of its map above the threshold, and those that lie outside the ROI or ar
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import cv2
 import numpy as np
 
+from config import recipe as recipes
 from config.errors import ConfigurationError
 from config.messages import GateCommand, Judgement, Loss, Reason, Region, Verdict, View
 from decision.deadlines import OpenPart, Scored
@@ -52,6 +54,21 @@ def read_roi(path: Path) -> Roi:
     if not (mask >= _WHITE).any():
         raise ConfigurationError(f"{path}: the ROI is black all over, so nothing would be inspected")
     return Roi(np.asarray(mask, np.uint8))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A recipe ready to judge by: its ROI pictures are read and its content is named."""
+
+    recipe: Recipe
+    digest: str
+    rois: dict[str, Roi]
+
+    @classmethod
+    def load(cls, recipe: Recipe) -> Self:
+        """Read what a recipe names; raise ConfigurationError for any fault."""
+        rois = {camera: read_roi(view.roi) for camera, view in recipe.views.items() if view.roi}
+        return cls(recipe, recipes.digest(recipes.content(recipe)), rois)
 
 
 def inside(mask: Mask, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -117,22 +134,21 @@ def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, ro
     return _view(camera, verdict, reasons, recipe, answer, score, counted)
 
 
-def judge(
-    part: OpenPart, recipe: Recipe | None, rois: dict[str, Roi], line: str, now_ns: int
-) -> tuple[Verdict, list[bytes]]:
+def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[Verdict, list[bytes]]:
     """Return the verdict of a part and the payload beside it: float16 maps of its views that have one.
 
-    `recipe` is None when the station does not know how to judge the part. Whatever is missing or late is a FAULT.
+    `rules` is None when the station does not know how to judge the part. Whatever is missing or late is a FAULT.
     """
     trigger = part.trigger
-    if recipe is None:
+    recipe = rules.recipe if rules else None
+    if rules is None:
         views = tuple(
             View(camera=camera, verdict=Judgement.FAULT, reasons=(Reason.UNKNOWN_RECIPE,)) for camera in trigger.views
         )
     else:
         views = tuple(
-            judge_view(camera, part.answers.get(camera), recipe.views[camera], rois.get(camera))
-            for camera in recipe.views
+            judge_view(camera, part.answers.get(camera), view, rules.rois.get(camera))
+            for camera, view in rules.recipe.views.items()
         )
     verdict = next((one for one in _WORST_FIRST if any(view.verdict is one for view in views)), Judgement.PASS)
     reasons = tuple(dict.fromkeys(reason for view in views if view.verdict is verdict for reason in view.reasons))
@@ -151,6 +167,7 @@ def judge(
             line=line,
             recipe=trigger.recipe,
             recipe_version=recipe.version if recipe else 0,
+            recipe_digest=rules.digest if rules else None,
             product=recipe.product if recipe else "",
             verdict=verdict,
             reasons=reasons,

@@ -37,11 +37,11 @@ from config.messages import (
     encode,
 )
 from config.service import Service
-from decision import rules
 from decision.deadlines import Docket, OpenPart, Scored
 from decision.gate import StationState
 from decision.link import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, Link
 from decision.outbox import Outbox, OutboxFullError
+from decision.rules import Rules, judge
 
 if TYPE_CHECKING:
     from config.home import Home
@@ -72,10 +72,7 @@ class Decision(Service):
         super().__init__("decision", home)
         self._station = home.read_station()
         self._recipes = self._station.read_recipes()
-        self._rois = {
-            name: {camera: rules.read_roi(view.roi) for camera, view in recipe.views.items() if view.roi}
-            for name, recipe in self._recipes.items()
-        }
+        self._rules = {name: Rules.load(recipe) for name, recipe in self._recipes.items()}
         simulation = self._station.simulation
         self._travel_ns = round(simulation.gate_travel_s * 1e9) if simulation else _UNKNOWN_TRAVEL_NS
         self._docket = Docket()
@@ -210,9 +207,8 @@ class Decision(Service):
             self._judge(part)
 
     def _judge(self, part: OpenPart) -> None:
-        name = part.trigger.recipe
-        rois = self._rois.get(name, {})
-        verdict, maps = rules.judge(part, self._recipes.get(name), rois, self._station.line, time.monotonic_ns())
+        wanted = self._rules.get(part.trigger.recipe)
+        verdict, maps = judge(part, wanted, self._station.line, time.monotonic_ns())
         parts = encode(verdict, maps)
         self._outbox.append(verdict.record_id, parts)
         self._expect_report(verdict)
@@ -262,6 +258,7 @@ class Decision(Service):
     def _report_gate(self, waiting: _AtGate, outcome: GateOutcome | None) -> None:
         report = GateReport(
             part_id=waiting.verdict.part_id,
+            trigger_time_ns=waiting.verdict.trigger_time_ns,
             command=waiting.verdict.gate,
             written_ns=waiting.written_ns,
             outcome=outcome,

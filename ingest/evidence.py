@@ -77,26 +77,28 @@ def pictures(job: Judged, image_side_px: int) -> list[tuple[Evidence, bytes]]:
     """Return what is kept of a frame: one reduced image and a crop for every defect, unless the part passed."""
     found = []
     reduced = _reduce(job.pixels, image_side_px)
-    part, camera = job.verdict.part_id, job.camera
     if job.live:
-        found.append(_picture(part, camera, "live", None, reduced))
+        found.append(_picture(job, "live", None, reduced))
     if job.verdict.verdict is not Judgement.PASS:
-        found.append(_picture(part, camera, "image", None, reduced))
-    regions = next((view.regions for view in job.verdict.views if view.camera == camera), ())
+        found.append(_picture(job, "image", None, reduced))
+    regions = next((view.regions for view in job.verdict.views if view.camera == job.camera), ())
     for number, region in enumerate(regions[:_CROPS_MOST]):
-        found.append(_picture(part, camera, "crop", number, _crop(job.pixels, region)))
+        found.append(_picture(job, "crop", number, _crop(job.pixels, region)))
     return found
 
 
-def _picture(part_id: str, camera: str, purpose: str, region: int | None, pixels: Pixels) -> tuple[Evidence, bytes]:
+def _picture(job: Judged, purpose: str, region: int | None, pixels: Pixels) -> tuple[Evidence, bytes]:
     encoded, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not encoded:
-        raise InputError(f"{part_id}/{camera}: pixels of shape {pixels.shape} cannot be encoded as JPEG")
+        raise InputError(
+            f"{job.verdict.part_id}/{job.camera}: pixels of shape {pixels.shape} cannot be encoded as JPEG"
+        )
     height_px, width_px = pixels.shape[:2]
     header = Evidence.model_validate(
         {
-            "part_id": part_id,
-            "camera": camera,
+            "part_id": job.verdict.part_id,
+            "trigger_time_ns": job.verdict.trigger_time_ns,
+            "camera": job.camera,
             "purpose": purpose,
             "region": region,
             "width_px": width_px,

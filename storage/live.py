@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
-from threading import Event, Thread
 from typing import cast
 
 from redis import Redis, RedisError
@@ -28,9 +28,9 @@ from redis.retry import Retry
 
 from config.errors import StoreError
 from config.log import Condition
-from config.messages import Evidence, GateOutcome, GateReport, Health, Judgement, Verdict
+from config.messages import Event, Evidence, GateOutcome, GateReport, Health, Judgement, Verdict
 
-LiveMessage = Verdict | GateReport | Evidence | Health
+LiveMessage = Verdict | GateReport | Evidence | Event | Health
 _Entry = tuple[LiveMessage, Sequence[bytes]]
 
 _STREAM_LENGTH = 500
@@ -65,7 +65,7 @@ class Keys:
         return f"{self._prefix}image:{part_id}:{camera}:{purpose}:{'' if region is None else region}"
 
 
-class LivePicture(Thread):
+class LivePicture(threading.Thread):
     """Keep the picture of `run` at the Redis `url` up to date; never make anybody wait."""
 
     def __init__(self, url: str, station: str, run: str, counters: Counter[str]) -> None:
@@ -82,7 +82,7 @@ class LivePicture(Thread):
         self._before: Counter[str] | None = None  # what an earlier process of this run counted; None: not read yet
         self._shown: OrderedDict[str, None] = OrderedDict()  # records of late, so that none is counted twice
         self._retry_ns = 0
-        self._stopping = Event()
+        self._stopping = threading.Event()
         self.problem: str | None = None
 
     def offer(self, message: LiveMessage, payload: Sequence[bytes] = ()) -> None:

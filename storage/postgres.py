@@ -1,8 +1,8 @@
 """The writer: a thread that takes records from the journal to PostgreSQL, in order, each once.
 
-One transaction copies a batch into temporary tables, inserts from there what is not stored yet, and moves the
-journal's cursor. Whatever is killed, the next connection reads the cursor and goes on from exactly there. What
-PostgreSQL refuses is found by halving the batch and kept aside; an absent server is asked again until it is back.
+One transaction stores a batch (`storage/intake.py`) and moves the journal's cursor. Whatever is killed, the next
+connection reads the cursor and goes on from exactly there. What PostgreSQL refuses is found by halving the batch and
+kept aside; an absent server is asked again until it is back. While a transaction runs, the next batch is made ready.
 """
 
 from __future__ import annotations
@@ -10,40 +10,29 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from threading import Event, Thread
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
-from psycopg import sql
-from sqlalchemy import (
-    URL,
-    BigInteger,
-    Boolean,
-    Connection,
-    DateTime,
-    Double,
-    Integer,
-    LargeBinary,
-    SmallInteger,
-    Table,
-    Text,
-    create_engine,
-    func,
-    select,
-    text,
-)
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import URL, Connection, Table, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from config.errors import InputError, StoreError
 from config.log import Condition, logger
 from config.messages import decode
+from storage import intake, partitions
 from storage.journal import Journal
 from storage.migrate import check
 from storage.record import Position, Record
 from storage.rows import COLUMNS, Row, rows
-from storage.schema import journal_cursor
+from storage.schema import image, journal_cursor
+
+if TYPE_CHECKING:
+    from storage.store import Store
 
 _BATCH_BYTES = 4 * 1024 * 1024
 _PAUSE_S = 0.05  # between transactions that are not full: a slow line need not cost a commit for every part
@@ -59,26 +48,31 @@ _CONNECT = {
     "tcp_user_timeout": 20_000,
 }
 _REFUSALS = {"22", "23", "54"}  # SQLSTATE classes: data exception, integrity violation, program limit exceeded
-_TYPES = {
-    ARRAY: "text[]",
-    BigInteger: "int8",
-    Boolean: "bool",
-    DateTime: "timestamptz",
-    Double: "float8",
-    Integer: "int4",
-    LargeBinary: "bytea",
-    SmallInteger: "int2",
-    Text: "text",
-}
+_STORED_ALREADY = "23505"  # unique violation
+
+
+class _Ready(NamedTuple):
+    """A record and the rows that it becomes."""
+
+    record: Record
+    rows: list[tuple[Table, Row]]
+
+
+class _Batch(NamedTuple):
+    """What is written in one transaction, and the position after it."""
+
+    ready: list[_Ready]
+    end: Position
 
 
 class PostgresWriter(Thread):
-    """Drain the journal into the database at `url`."""
+    """Drain the journal into the database at `url`, and its images into `store` if there is one."""
 
-    def __init__(self, url: URL, journal: Journal, counters: Counter[str]) -> None:
+    def __init__(self, url: URL, journal: Journal, store: Store | None, counters: Counter[str]) -> None:
         super().__init__(name="postgres", daemon=True)
         self._engine = create_engine(url, poolclass=NullPool, connect_args=_CONNECT)
         self._journal = journal
+        self._store = store
         self._counters = counters
         self._down = Condition("not_written", counters)
         self._wake = Event()
@@ -133,19 +127,12 @@ class PostgresWriter(Thread):
             failures += 1
 
     def _begin(self, connection: Connection) -> None:
-        """Find out where the last transaction ended and make the tables that rows are copied into."""
+        """Find out where the last transaction ended."""
         self._asked_ns = time.monotonic_ns()
         with connection.begin():
             check(connection)
             connection.execute(text("SET statement_timeout = '60s'"))
-            for table in COLUMNS:
-                # of this session: emptied by every commit, gone with the connection
-                connection.execute(
-                    text(
-                        f"CREATE TEMPORARY TABLE {_incoming(table)} (LIKE {table.name} INCLUDING DEFAULTS) "
-                        "ON COMMIT DELETE ROWS"
-                    )
-                )
+            partitions.make_ahead(connection, datetime.now(UTC))
             found = connection.execute(
                 select(journal_cursor.c.segment, journal_cursor.c.position).where(
                     journal_cursor.c.journal == self._journal.identity
@@ -158,19 +145,35 @@ class PostgresWriter(Thread):
         self.tried.set()
 
     def _drain(self, connection: Connection) -> None:
-        """Write until told to stop and nothing is left."""
-        while True:
-            batch = self._journal.read(self._position, _BATCH_BYTES)
-            if batch.end != self._position:
-                self._write(connection, batch.records, batch.end)
-                self._journal.release(self._position)
-            elif self._stopping.is_set():
-                return
-            elif not self._wake.wait(_IDLE_S):
-                self._ask(connection)
-            self._wake.clear()
-            if self.backlog_bytes < _BATCH_BYTES:
-                self._stopping.wait(_PAUSE_S)
+        """Write until told to stop and nothing is left; a full batch has its successor made ready meanwhile."""
+        ahead: Future[_Batch] | None = None
+        with ThreadPoolExecutor(1, "ready") as beside:
+            while True:
+                batch = ahead.result() if ahead else self._prepare(self._position)
+                behind = self._journal.behind_bytes(batch.end) >= _BATCH_BYTES
+                ahead = beside.submit(self._prepare, batch.end) if behind else None
+                if batch.end != self._position:
+                    self._write(connection, batch.ready, batch.end)
+                    self._journal.release(self._position)
+                elif self._stopping.is_set():
+                    return
+                elif not self._wake.wait(_IDLE_S):
+                    self._ask(connection)
+                self._wake.clear()
+                if not behind:
+                    self._stopping.wait(_PAUSE_S)
+
+    def _prepare(self, start: Position) -> _Batch:
+        """Read what follows `start`, make rows of it, and bring its images where they belong."""
+        batch = self._journal.read(start, _BATCH_BYTES)
+        ready = []
+        for record in batch.records:
+            place = record.start.segment << 32 | record.start.offset
+            try:
+                ready.append(_Ready(record, list(rows(*decode(record.parts), place))))
+            except InputError as error:
+                self._journal.refuse(record, str(error))
+        return _Batch(ready if self._store is None else _placed(ready, self._store), batch.end)
 
     def _ask(self, connection: Connection) -> None:
         """Find out whether the server is still there."""
@@ -179,73 +182,68 @@ class PostgresWriter(Thread):
             connection.execute(select(1))
         self._asked_ns = None
 
-    def _write(self, connection: Connection, records: Sequence[Record], end: Position) -> None:
+    def _write(self, connection: Connection, ready: Sequence[_Ready], end: Position) -> None:
         """Write records, and the cursor after each part of them; keep aside what is refused."""
         try:
-            self._transact(connection, records, end)
+            self._transact(connection, ready, end)
         except _RefusedError as error:
-            if len(records) == 1:
-                self._journal.refuse(records[0], str(error))
+            if len(ready) == 1:
+                self._journal.refuse(ready[0].record, str(error))
                 self._transact(connection, [], end)
                 return
-            middle = len(records) // 2
-            self._write(connection, records[:middle], records[middle - 1].end)
-            self._write(connection, records[middle:], end)
+            middle = len(ready) // 2
+            self._write(connection, ready[:middle], ready[middle - 1].record.end)
+            self._write(connection, ready[middle:], end)
 
-    def _transact(self, connection: Connection, records: Sequence[Record], end: Position) -> None:
-        incoming = self._rows(records)
+    def _transact(self, connection: Connection, ready: Sequence[_Ready], end: Position) -> None:
+        incoming: defaultdict[Table, list[Row]] = defaultdict(list)
+        for _, made in ready:
+            for table, row in made:
+                incoming[table].append(row)
         self._asked_ns = time.monotonic_ns()
-        with _translated(), connection.begin():
-            fresh = sum(_copy(connection, table, found) for table, found in incoming.items())
-            moved = insert(journal_cursor).values(
-                journal=self._journal.identity, segment=end.segment, position=end.offset
-            )
-            connection.execute(
-                moved.on_conflict_do_update(
-                    index_elements=[journal_cursor.c.journal],
-                    set_={"segment": end.segment, "position": end.offset, "updated_at": func.now()},
-                )
-            )
+        try:
+            with _translated(), connection.begin():
+                known = intake.take(connection, incoming)
+                intake.move_cursor(connection, self._journal.identity, end)
+        except _StoredAlreadyError:
+            with _translated(), connection.begin():
+                known = intake.take_missing(connection, incoming)
+                intake.move_cursor(connection, self._journal.identity, end)
         self._asked_ns = None
         self._position = end
-        self._counters["written"] += len(records)
-        self._counters["rows_already_stored"] += sum(map(len, incoming.values())) - fresh
-
-    def _rows(self, records: Sequence[Record]) -> dict[Table, list[Row]]:
-        found: defaultdict[Table, list[Row]] = defaultdict(list)
-        for record in records:
-            try:
-                made = list(rows(*decode(record.parts)))
-            except InputError as error:
-                self._journal.refuse(record, str(error))
-                continue
-            for table, row in made:
-                found[table].append(row)
-        return found
+        self._counters["written"] += len(ready)
+        self._counters["rows_already_stored"] += known
 
 
 class _RefusedError(Exception):
     """PostgreSQL does not take these rows and never will."""
 
 
-def _incoming(table: Table) -> str:
-    return f"incoming_{table.name}"
+class _StoredAlreadyError(Exception):
+    """One of these rows is stored already."""
 
 
-def _copy(connection: Connection, table: Table, found: Sequence[Row]) -> int:
-    """Copy rows into the temporary table, and from there what is not stored yet; return how many that were."""
-    names = COLUMNS[table]
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - what the URL's driver makes
-    target, incoming = sql.Identifier(table.name), sql.Identifier(_incoming(table))
-    columns = sql.SQL(", ").join(map(sql.Identifier, names))
-    with driver.cursor() as cursor:
-        with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(incoming, columns)) as copy:
-            copy.set_types([_TYPES[type(table.c[name].type)] for name in names])
-            for row in found:
-                copy.write_row(row)
-        cursor.execute(sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT DO NOTHING").format(target, incoming))
-        return cursor.rowcount
+def _placed(ready: Sequence[_Ready], store: Store) -> list[_Ready]:
+    """Put the images of records into the store; what stays in their rows is where they are."""
+    at = {name: COLUMNS[image].index(name) for name in ("trigger_time", "content", "place")}
+    found = [row for one in ready for table, row in one.rows if table is image]
+    places: dict[int, str] = {}
+    by_day: defaultdict[date, list[Row]] = defaultdict(list)
+    for row in found:
+        by_day[row[at["trigger_time"]].date()].append(row)
+    for day, of_day in by_day.items():
+        put = store.put(day, [row[at["content"]] for row in of_day])
+        places.update(zip(map(id, of_day), put, strict=True))
+
+    def placed(row: Row) -> Row:
+        fields = list(row)
+        fields[at["content"]], fields[at["place"]] = None, places[id(row)]
+        return tuple(fields)
+
+    return [
+        _Ready(one.record, [(table, placed(row) if table is image else row) for table, row in one.rows])
+        for one in ready
+    ]
 
 
 @contextmanager
@@ -257,6 +255,8 @@ def _translated() -> Iterator[None]:
         original = error.orig if isinstance(error, DBAPIError) else error
         lines = str(original).strip().splitlines() or [type(original).__name__]
         state = original.sqlstate if isinstance(original, psycopg.Error) else None
+        if state == _STORED_ALREADY:
+            raise _StoredAlreadyError from error
         if (state or "")[:2] in _REFUSALS or (state is None and isinstance(original, psycopg.DataError)):
             raise _RefusedError(lines[0]) from error
         raise StoreError(f"PostgreSQL: {lines[0]}") from error

@@ -98,14 +98,14 @@ class QueryService:
         if not WHOLE <= number < 2**15:
             raise InputError(f"region: must be an index into the view's regions, not {region}")
         found = self._rows(
-            select(image.c.jpeg).where(
+            select(image.c.content).where(
                 image.c.part_id == _name("part_id", part_id),
                 image.c.camera == _name("camera", camera),
                 image.c.purpose == purpose,
                 image.c.region == number,
             )
         )
-        return bytes(found[0].jpeg) if found else None
+        return bytes(found[0].content) if found else None
 
     def map(self, part_id: str, camera: str) -> NDArray[np.float16] | None:
         """Return the anomaly map of a view, `(h, w)`; None if there is none."""
@@ -165,7 +165,10 @@ class QueryService:
 
 _TRIGGER_TO_VERDICT = milliseconds(verdict.c.trigger_ns, verdict.c.judged_ns)
 _TRIGGER_TO_GATE = milliseconds(verdict.c.trigger_ns, gate_report.c.written_ns)
-_REPORTED = verdict.outerjoin(gate_report, gate_report.c.part_id == verdict.c.part_id)
+_REPORTED = verdict.outerjoin(
+    gate_report,
+    and_(gate_report.c.part_id == verdict.c.part_id, gate_report.c.trigger_time == verdict.c.trigger_time),
+)
 _LINES = select(
     verdict.c.part_id,
     verdict.c.run,
@@ -227,7 +230,7 @@ _SUMMARY = select(
 
 
 _INFERENCE = select(*_spread("inference", milliseconds(view.c.started_ns, view.c.finished_ns))).select_from(
-    verdict.join(view, view.c.part_id == verdict.c.part_id)
+    verdict.join(view, and_(view.c.part_id == verdict.c.part_id, view.c.trigger_time == verdict.c.trigger_time))
 )
 
 

@@ -2,7 +2,16 @@
 
 A part's rows meet by `part_id` and no foreign key binds them: after a crash an image may well arrive before its
 verdict. Every table's key is the identity of the message that fills it, so that a record which is delivered twice is
-stored once. Times ending in `_ns` are monotonic and only their differences mean something.
+stored once. What the line fills is partitioned by the trigger's time (`storage/partitions.py`); there each partition
+has that key for itself. Times ending in `_ns` are monotonic and only their differences mean something.
+
+    verdict, view, defect, gate_report, image    what the line said, partitioned
+    tally, seen                                  what is counted and what there is, kept by the writer as it writes
+    review, hold                                 what people said
+    event                                        what happened to the station
+    recipe, bundle                               what was judged by, whole: replay and backup need nothing else
+    audit                                        who changed what: a chain of hashes (`storage/audit.py`)
+    journal_cursor                               how far the writer is
 """
 
 from __future__ import annotations
@@ -16,6 +25,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Double,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -26,10 +36,12 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
 WHOLE = -1  # `image.region` of an image that shows the whole view
+_BY_TIME = "RANGE (trigger_time)"
 
 metadata = MetaData()
 
@@ -42,6 +54,7 @@ def _key() -> Text:
 verdict = Table(
     "verdict",
     metadata,
+    Column("trigger_time", DateTime(timezone=True), nullable=False),
     Column("part_id", _key(), primary_key=True),
     Column("run", _key(), nullable=False),
     Column("sequence", BigInteger, nullable=False),
@@ -50,23 +63,25 @@ verdict = Table(
     Column("product", _key(), nullable=False),
     Column("recipe", Text, nullable=False),
     Column("recipe_version", Integer, nullable=False),
+    Column("recipe_digest", _key()),
     Column("verdict", _key(), nullable=False),
     Column("reasons", ARRAY(Text), nullable=False),
     Column("score", Double),  # the highest of the views
     Column("gate", Text, nullable=False),  # the command
-    Column("trigger_time", DateTime(timezone=True), nullable=False),
     Column("trigger_ns", BigInteger, nullable=False),
     Column("judged_ns", BigInteger, nullable=False),
     Column("deadline_ns", BigInteger, nullable=False),
     Column("truth_good", Boolean),
     Column("truth_defect", Text),
     Column("truth_source", Text),
+    Column("challenge", Boolean, nullable=False),
+    Column("position", BigInteger, nullable=False),  # in the journal: segment << 32 | offset, the order of arrival
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Index("verdict_time", "trigger_time", "part_id"),
     Index("verdict_product_time", "product", "trigger_time", "part_id"),
     Index("verdict_verdict_time", "verdict", "trigger_time", "part_id"),
     Index("verdict_score", "score"),
-    Index("verdict_run", "run", "sequence"),
+    postgresql_partition_by=_BY_TIME,
 )
 
 view = Table(
@@ -92,6 +107,7 @@ view = Table(
     Column("received_ns", BigInteger),
     Column("started_ns", BigInteger),
     Column("finished_ns", BigInteger),
+    postgresql_partition_by=_BY_TIME,
 )
 
 defect = Table(
@@ -101,24 +117,35 @@ defect = Table(
     Column("camera", _key(), primary_key=True),
     Column("region", SmallInteger, primary_key=True),  # index into the view's regions
     Column("trigger_time", DateTime(timezone=True), nullable=False),
+    Column("product", _key(), nullable=False),
+    Column("defect_class", _key()),  # where the detector tells classes apart
     Column("x_px", Integer, nullable=False),
     Column("y_px", Integer, nullable=False),
     Column("width_px", Integer, nullable=False),
     Column("height_px", Integer, nullable=False),
     Column("area_px", Integer, nullable=False),
     Column("score", Double, nullable=False),
+    Column("center_x", Double),  # of the box, from 0 (left) to 1 (right) of the frame
+    Column("center_y", Double),  # from 0 (top) to 1 (bottom)
+    Index("defect_product_time", "product", "trigger_time"),
+    Index("defect_class_time", "defect_class", "trigger_time", postgresql_where=text("defect_class IS NOT NULL")),
+    Index("defect_area", "area_px"),
+    Index("defect_center", text("point(center_x, center_y)"), postgresql_using="gist"),
+    postgresql_partition_by=_BY_TIME,
 )
 
 gate_report = Table(
     "gate_report",
     metadata,
     Column("part_id", _key(), primary_key=True),
+    Column("trigger_time", DateTime(timezone=True), nullable=False),
     Column("command", Text, nullable=False),
     Column("written_ns", BigInteger),
     Column("outcome", Text),
     Column("reported_ns", BigInteger, nullable=False),
     Column("confirmed", Boolean, nullable=False),  # the PLC saw what the command asked for
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    postgresql_partition_by=_BY_TIME,
 )
 
 image = Table(
@@ -128,10 +155,117 @@ image = Table(
     Column("camera", _key(), primary_key=True),
     Column("purpose", _key(), primary_key=True),
     Column("region", SmallInteger, primary_key=True),  # index into the view's regions, or WHOLE
+    Column("trigger_time", DateTime(timezone=True), nullable=False),
+    Column("encoding", Text, nullable=False),
     Column("width_px", Integer, nullable=False),
     Column("height_px", Integer, nullable=False),
-    Column("jpeg", LargeBinary, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("content", LargeBinary),  # here,
+    Column("place", Text),  # or in a store (`storage/stores`)
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    postgresql_partition_by=_BY_TIME,
+)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),  # of the triggers, in UTC
+    Column("station", _key(), primary_key=True),
+    Column("line", _key(), primary_key=True),
+    Column("product", _key(), primary_key=True),
+    Column("recipe", _key(), primary_key=True),
+    Column("recipe_version", Integer, primary_key=True),
+    Column("verdict", _key(), primary_key=True),
+    Column("parts", BigInteger, nullable=False),
+    Column("scored", BigInteger, nullable=False),
+    Column("score_sum", Double, nullable=False),
+    Column("score_squares", Double, nullable=False),
+)
+
+seen = Table(
+    "seen",
+    metadata,
+    Column("kind", _key(), primary_key=True),  # run, station, line, product, recipe, camera or bundle
+    Column("name", _key(), primary_key=True),
+    Column("first_time", DateTime(timezone=True), nullable=False),
+    Column("last_time", DateTime(timezone=True), nullable=False),
+)
+
+review = Table(
+    "review",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("part_id", _key(), nullable=False),
+    Column("trigger_time", DateTime(timezone=True), nullable=False),
+    Column("reviewed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("reviewer", Text, nullable=False),
+    Column("finding", _key(), nullable=False),  # GOOD, DEFECT or UNSURE
+    Column("camera", _key()),  # of one view, and
+    Column("region", SmallInteger),  # of one defect; else of the part
+    Column("defect_class", _key()),
+    Column("comment", Text, nullable=False, server_default=""),
+    Index("review_part", "part_id"),
+    Index("review_time", "trigger_time", "part_id"),
+)
+
+hold = Table(
+    "hold",
+    metadata,
+    Column("part_id", _key(), primary_key=True),
+    Column("trigger_time", DateTime(timezone=True), nullable=False),
+    Column("held_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("holder", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("hold_time", "trigger_time", "part_id"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("event_id", _key(), primary_key=True),
+    Column("time", DateTime(timezone=True), nullable=False),
+    Column("station", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("event_time", "time", "event_id"),
+)
+
+recipe = Table(
+    "recipe",
+    metadata,
+    Column("digest", _key(), primary_key=True),
+    Column("name", _key(), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("product", Text, nullable=False),
+    Column("content", Text, nullable=False),  # canonical JSON, as `config/recipe.py` makes it
+    Column("added_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+bundle = Table(
+    "bundle",
+    metadata,
+    Column("digest", _key(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # the file
+    Column("added_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3, … without a gap
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("before", Text),  # JSON
+    Column("after", Text),  # JSON
+    Column("hash", Text, nullable=False),  # SHA-256 of the hash before and of all that stands here
 )
 
 journal_cursor = Table(

@@ -18,7 +18,7 @@ from config.bus import Receiver
 from config.errors import StoreError
 from config.home import Home
 from config.log import Condition, logger
-from config.messages import AnyMessage, Evidence, GateReport, Health, Recorded, Verdict, encode
+from config.messages import AnyMessage, Event, Evidence, GateReport, Health, Recorded, Verdict, encode
 from config.service import Service
 from storage.addresses import database_url, redis_url
 from storage.journal import Journal
@@ -34,7 +34,7 @@ _CALM_NS = 1_000_000_000  # couriers bring a refused record again twice in this 
 _DRAIN_S = 0.8
 _LIVE_S = 0.1
 
-RecordMessage = Verdict | GateReport | Evidence
+RecordMessage = Verdict | GateReport | Evidence | Event
 
 
 class _Waiting(NamedTuple):
@@ -70,7 +70,7 @@ class Storage(Service):
         self._live = LivePicture(redis, station.station, self.home.read_run().run_id, self.counters)
         self._live.start()
         self._opened.callback(self._live.stop, _LIVE_S)
-        self._writer = PostgresWriter(database, self._journal, self.counters)
+        self._writer = PostgresWriter(database, self._journal, None, self.counters)
         self._writer.start()
         self._opened.callback(self._writer.stop, _DRAIN_S)
         self._records = self.bus.bind(zmq.ROUTER, self.home.endpoint("records"))

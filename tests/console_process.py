@@ -99,6 +99,7 @@ class Line:
             line=self._station.line,
             recipe=product,
             recipe_version=3,
+            recipe_digest="sha256:r",
             product=product,
             verdict=judgement,
             reasons=tuple({reason: None for view in views for reason in view.reasons}),
@@ -116,6 +117,7 @@ class Line:
         outcome = GateOutcome.PASSED if command is GateCommand.PASS else GateOutcome.EJECTED
         report = GateReport(
             part_id=verdict.part_id,
+            trigger_time_ns=verdict.trigger_time_ns,
             command=command,
             written_ns=now_ns + 2 * _MS,
             outcome=outcome if seen else None,

@@ -79,6 +79,7 @@ def verdict(number: int, judgement: Judgement = Judgement.PASS, **changes: objec
         "line": "1",
         "recipe": "demo",
         "recipe_version": 1,
+        "recipe_digest": "sha256:r",
         "product": "bracket",
         "verdict": judgement,
         "reasons": reasons,

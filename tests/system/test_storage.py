@@ -29,9 +29,11 @@ def test_records_reach_disk_database_and_live_picture(servers: Servers) -> None:
         for number, judgement in enumerate(judgements):
             message, payload = verdict(number, judgement)
             peer.send(message, payload)
+            seen = {"part_id": message.part_id, "trigger_time_ns": message.trigger_time_ns, "camera": "top"}
             outcome = GateOutcome.PASSED if judgement is Judgement.PASS else GateOutcome.EJECTED
             report = GateReport(
                 part_id=message.part_id,
+                trigger_time_ns=message.trigger_time_ns,
                 command=message.gate,
                 written_ns=message.trigger_ns + 12 * MS,
                 outcome=outcome,
@@ -39,11 +41,11 @@ def test_records_reach_disk_database_and_live_picture(servers: Servers) -> None:
             )
             peer.send(report, [])
             if judgement is Judgement.REJECT:
-                crop = {"part_id": message.part_id, "camera": "top", "width_px": 16, "height_px": 16}
+                crop = {**seen, "width_px": 16, "height_px": 16}
                 peer.send(Evidence(**crop, purpose="crop", region=0), [JPEG])
                 peer.send(Evidence(**crop, purpose="image", region=None), [JPEG])
             peer.send(
-                Evidence(part_id=message.part_id, camera="top", purpose="live", region=None, width_px=1, height_px=1),
+                Evidence(**seen, purpose="live", region=None, width_px=1, height_px=1),
                 [JPEG],
             )
             peer.take(0)
@@ -334,5 +336,5 @@ def test_second_process_on_one_journal_is_refused(servers: Servers) -> None:
 
 
 def _crop(number: int) -> tuple[Evidence, list[bytes]]:
-    part_id = f"st-{RUN}-{number:08}"
-    return Evidence(part_id=part_id, camera="top", purpose="crop", region=0, width_px=9, height_px=9), [JPEG]
+    seen = {"part_id": f"st-{RUN}-{number:08}", "trigger_time_ns": time.time_ns(), "camera": "top"}
+    return Evidence(**seen, purpose="crop", region=0, width_px=9, height_px=9), [JPEG]

@@ -53,6 +53,7 @@ def query(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) ->
         if number % 2:
             report = GateReport(
                 part_id=message.part_id,
+                trigger_time_ns=message.trigger_time_ns,
                 command=GateCommand.PASS,
                 written_ns=(number + 2) * MS,
                 outcome=GateOutcome.PASSED if number % 4 == 1 else None,
@@ -60,7 +61,8 @@ def query(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) ->
             )
             records.append(encode(report, []))
     # an image of a part whose verdict is still to come
-    early = Evidence(part_id="st-r1-99999999", camera="top", purpose="image", region=None, width_px=1, height_px=1)
+    seen = {"part_id": "st-r1-99999999", "trigger_time_ns": 1_700_000_000_000_000_000, "camera": "top"}
+    early = Evidence(**seen, purpose="image", region=None, width_px=1, height_px=1)
     records.append(encode(early, [JPEG]))
     fill(url, tmp_path_factory.mktemp("journal"), records)
     service = QueryService(url)
@@ -73,7 +75,7 @@ def fill(url: str, folder: Path, records: list[list[bytes | memoryview]]) -> Cou
     counters: Counter[str] = Counter()
     journal = Journal(folder, 1 << 30, 0, counters)
     journal.append(records)
-    writer = PostgresWriter(sqlalchemy.make_url(url), journal, counters)
+    writer = PostgresWriter(sqlalchemy.make_url(url), journal, None, counters)
     writer.start()
     writer.tried.wait(10)
     writer.stop(10)

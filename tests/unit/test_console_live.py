@@ -34,6 +34,7 @@ def verdict(number: int, judgement: Judgement = Judgement.PASS) -> Verdict:
         line="1",
         recipe="demo",
         recipe_version=1,
+        recipe_digest="sha256:r",
         product="cap",
         verdict=judgement,
         reasons=(),
@@ -49,6 +50,7 @@ def verdict(number: int, judgement: Judgement = Judgement.PASS) -> Verdict:
 def gate_report(number: int) -> GateReport:
     return GateReport(
         part_id=f"st-r1-{number:08}",
+        trigger_time_ns=1,
         command=GateCommand.PASS,
         written_ns=1,
         outcome=GateOutcome.PASSED,

@@ -13,7 +13,14 @@ SECOND_NS = 1_000_000_000
 
 
 def report(number):
-    return GateReport(part_id=f"p{number}", command=GateCommand.PASS, written_ns=None, outcome=None, reported_ns=number)
+    return GateReport(
+        part_id=f"p{number}",
+        trigger_time_ns=number,
+        command=GateCommand.PASS,
+        written_ns=None,
+        outcome=None,
+        reported_ns=number,
+    )
 
 
 @pytest.fixture

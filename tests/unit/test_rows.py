@@ -24,6 +24,7 @@ from storage import schema
 from storage.rows import COLUMNS, confirmed, rows, run_of
 
 MAP = np.arange(6, dtype="<f2").reshape(2, 3)
+SECOND = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 REGION = Region(x_px=1, y_px=2, width_px=3, height_px=4, area_px=5, score=7.5)
 VIEWS = (
     View(
@@ -39,6 +40,7 @@ VERDICT = Verdict(
     line="2",
     recipe="demo",
     recipe_version=3,
+    recipe_digest="sha256:r",
     product="bracket",
     verdict=Judgement.REJECT,
     reasons=(Reason.ABOVE_THRESHOLD, Reason.LATE),
@@ -53,7 +55,7 @@ VERDICT = Verdict(
 
 
 def named(message: object, payload: list[bytes]) -> list[tuple[str, dict[str, object]]]:
-    return [(table.name, dict(zip(COLUMNS[table], row, strict=True))) for table, row in rows(message, payload)]
+    return [(table.name, dict(zip(COLUMNS[table], row, strict=True))) for table, row in rows(message, payload, 7)]
 
 
 def test_verdict_becomes_its_views_and_defects() -> None:
@@ -68,19 +70,20 @@ def test_verdict_becomes_its_views_and_defects() -> None:
     assert (top["frame_height_px"], top["frame_width_px"], top["frame_channels"]) == (20, 30, 3)
     assert zlib.decompress(top["map"]) == MAP.tobytes()  # type: ignore[arg-type]  # bytes, as the schema says
     assert (defect["camera"], defect["region"], defect["area_px"]) == ("top", 0, 5)
+    assert (defect["product"], defect["center_x"], defect["center_y"]) == ("bracket", 2.5 / 30, 4 / 20)
     assert (side["map"], side["score"], side["frame_height_px"]) == (None, None, None)
     assert zlib.decompress(back["map"]) == (MAP + 1).tobytes()  # type: ignore[arg-type]  # bytes, as the schema says
 
 
 def test_every_column_without_default_is_filled() -> None:
-    for table, row in rows(VERDICT, [MAP.tobytes()] * 2):
+    for table, row in rows(VERDICT, [MAP.tobytes()] * 2, 7):
         assert len(row) == len(COLUMNS[table])
 
 
 @pytest.mark.parametrize("payload", [[], [MAP.tobytes()], [MAP.tobytes()] * 3, [MAP.tobytes(), b"short"]])
 def test_maps_that_do_not_belong_are_an_error(payload: list[bytes]) -> None:
     with pytest.raises(InputError, match="map"):
-        list(rows(VERDICT, payload))
+        list(rows(VERDICT, payload, 7))
 
 
 @pytest.mark.parametrize(
@@ -104,31 +107,40 @@ def test_numbers_that_fit_no_column_are_an_error(change: dict[str, object]) -> N
     changed = VERDICT.model_copy(update=change)
     if "sequence" in change:
         changed = changed.model_copy(update={"part_id": f"line-2-top-1-{2**63}"})
-    with pytest.raises(InputError, match=next(iter(change))):
-        list(rows(changed, [MAP.tobytes()] * 2))
+    with pytest.raises(InputError, match=next(iter(change)).removeprefix("trigger_").removesuffix("_ns")):
+        list(rows(changed, [MAP.tobytes()] * 2, 7))
 
 
 def test_gate_report_and_images_become_one_row_each() -> None:
     report = GateReport(
-        part_id="p", command=GateCommand.STOP, written_ns=None, outcome=GateOutcome.EJECTED, reported_ns=9
+        part_id="p",
+        trigger_time_ns=10**9,
+        command=GateCommand.STOP,
+        written_ns=None,
+        outcome=GateOutcome.EJECTED,
+        reported_ns=9,
     )
     assert named(report, [])[0][1] == {
         "part_id": "p",
+        "trigger_time": SECOND,
         "command": "STOP",
         "written_ns": None,
         "outcome": "EJECTED",
         "reported_ns": 9,
         "confirmed": True,
     }
-    whole = Evidence(part_id="p", camera="top", purpose="image", region=None, width_px=4, height_px=3)
-    assert next(rows(whole, [b"jpeg"])) == (schema.image, ("p", "top", "image", schema.WHOLE, 4, 3, b"jpeg"))
-    with pytest.raises(InputError, match="one JPEG"):
-        list(rows(whole, []))
+    whole = Evidence(
+        part_id="p", trigger_time_ns=10**9, camera="top", purpose="image", region=None, width_px=4, height_px=3
+    )
+    key = ("p", "top", "image", schema.WHOLE, SECOND)
+    assert next(rows(whole, [b"jpeg"], 7)) == (schema.image, (*key, "jpeg", 4, 3, 4, b"jpeg", None))
+    with pytest.raises(InputError, match="one picture"):
+        list(rows(whole, [], 7))
 
 
 def test_what_is_no_record_is_an_error() -> None:
     with pytest.raises(InputError, match="Health is no record"):
-        list(rows(Health(service="s", state="READY", pid=1, time_ns=1, counters={}), []))
+        list(rows(Health(service="s", state="READY", pid=1, time_ns=1, counters={}), [], 7))
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def grid(**cells):
 
 
 def judge(answers, wanted=None, rois=None, views=("front",)):
-    return rules.judge(part(answers, views), wanted or recipe(views), rois or {}, "1", 25)[0]
+    return rules.judge(part(answers, views), rules.Rules(wanted or recipe(views), "sha256:r", rois or {}), "1", 25)[0]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_missing_views_are_late_and_a_loss_says_its_reason():
 
 
 def test_a_right_answer_after_the_deadline_is_a_fault_that_keeps_its_score():
-    verdict, _ = rules.judge(part({"front": scored(grid(_1_1=0.5))}), recipe(), {}, "1", 31)
+    verdict, _ = rules.judge(part({"front": scored(grid(_1_1=0.5))}), rules.Rules.load(recipe()), "1", 31)
     assert (verdict.verdict, verdict.reasons, verdict.gate) == (Judgement.FAULT, (Reason.LATE,), GateCommand.REJECT)
     assert (verdict.views[0].verdict, verdict.views[0].score) == (Judgement.PASS, 0.5)
 
@@ -135,7 +135,7 @@ def test_fault_stops_the_line_where_the_recipe_says_so():
 
 
 def test_an_unknown_recipe_is_a_fault():
-    verdict, _ = rules.judge(part({"front": scored(grid())}), None, {}, "1", 25)
+    verdict, _ = rules.judge(part({"front": scored(grid())}), None, "1", 25)
     assert (verdict.verdict, verdict.reasons) == (Judgement.FAULT, (Reason.UNKNOWN_RECIPE,))
 
 
@@ -156,7 +156,8 @@ def test_a_score_that_its_map_does_not_show_is_not_passed():
 
 def test_maps_travel_beside_the_verdict_one_for_each_view_that_has_one():
     answers = {"front": scored(grid(_0_0=3.0)), "back": Loss(part_id="p", camera="back", reason=Reason.LATE)}
-    verdict, payload = rules.judge(part(answers, ("front", "back")), recipe(("front", "back")), {}, "1", 25)
+    wanted = rules.Rules.load(recipe(("front", "back")))
+    verdict, payload = rules.judge(part(answers, ("front", "back")), wanted, "1", 25)
     assert [view.map_shape for view in verdict.views] == [(8, 16), None]
     assert np.frombuffer(payload[0], np.float16).max() == 3.0
     assert len(payload) == 1
