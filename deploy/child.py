@@ -10,13 +10,15 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from config.errors import EXIT_CONFIGURATION, ServiceError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from deploy.servers import Server
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -44,6 +46,22 @@ class Program:
     probe: Callable[[], bool] | None = None
     stops: int = 1  # in which round: 0 cameras, 1 what judges, 2 storage, 3 servers
     silent: bool = False  # its log goes to the file alone, whatever its level
+
+    @classmethod
+    def of_server(cls, server: Server) -> Self:
+        """Return what runs a server: the last to stop, for all others need it."""
+        return cls(
+            name=server.name,
+            command=server.command,
+            environment=server.environment,
+            account=server.user,
+            stop_signal=server.stop_signal,
+            kill_signal=server.kill_signal,
+            prepare=server.prepare,
+            probe=server.ready,
+            stops=3,
+            silent=True,
+        )
 
 
 @dataclass

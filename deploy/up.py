@@ -99,7 +99,7 @@ def _start(supervisor: Supervisor, home: Home, station: Station, logbook: Logboo
     else:
         servers.append(valkey := Valkey(home.path))
         redis_url = valkey.url
-    supervisor.start([_server_program(server) for server in servers], _READY_WITHIN_S)
+    supervisor.start([Program.of_server(server) for server in servers], _READY_WITHIN_S)
     if supervisor.stop_requested:
         return database_url
     _migrate(supervisor, database_url)
@@ -147,21 +147,6 @@ def _migrate(supervisor: Supervisor, database_url: str) -> None:
             if supervisor.stop_requested or time.monotonic_ns() > ends_ns:
                 raise
         supervisor.turn()
-
-
-def _server_program(server: Server) -> Program:
-    return Program(
-        name=server.name,
-        command=server.command,
-        environment=server.environment,
-        account=server.user,
-        stop_signal=server.stop_signal,
-        kill_signal=server.kill_signal,
-        prepare=server.prepare,
-        probe=server.ready,
-        stops=3,
-        silent=True,
-    )
 
 
 def _watch(supervisor: Supervisor, tally: Tally, logbook: Logbook) -> None:

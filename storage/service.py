@@ -20,6 +20,7 @@ from config.home import Home
 from config.log import Condition, logger
 from config.messages import AnyMessage, Event, Evidence, GateReport, Health, Recorded, Verdict, encode
 from config.service import Service
+from storage import store
 from storage.addresses import database_url, redis_url
 from storage.journal import Journal
 from storage.live import LivePicture
@@ -70,7 +71,10 @@ class Storage(Service):
         self._live = LivePicture(redis, station.station, self.home.read_run().run_id, self.counters)
         self._live.start()
         self._opened.callback(self._live.stop, _LIVE_S)
-        self._writer = PostgresWriter(database, self._journal, None, self.counters)
+        images = store.connect(limits.images, station.station)
+        if images is not None:
+            self._opened.callback(images.close)
+        self._writer = PostgresWriter(database, self._journal, images, self.counters)
         self._writer.start()
         self._opened.callback(self._writer.stop, _DRAIN_S)
         self._records = self.bus.bind(zmq.ROUTER, self.home.endpoint("records"))

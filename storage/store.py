@@ -146,12 +146,11 @@ class Store:
         Raise InputError where `place` is none, ImageLostError where the pack is gone, cut or damaged.
         """
         wanted = _read_place(place)
-        if wanted.length:
-            content = self._driver.read(wanted.pack, wanted.offset, wanted.length)
-        else:  # the byte before it must be there
-            content = self._driver.read(wanted.pack, wanted.offset - 1, 1)[1:]
-        if len(content) != wanted.length:
-            raise ImageLostError(f"{place}: the pack ends {wanted.length - len(content)} bytes too early")
+        # with the byte before it, which also an empty image has
+        found = self._driver.read(wanted.pack, wanted.offset - 1, wanted.length + 1)
+        content = found[1:]
+        if len(found) <= wanted.length:
+            raise ImageLostError(f"{place}: the pack ends {wanted.length + 1 - len(found)} bytes too early")
         if zlib.crc32(content) != wanted.crc32:
             raise ImageLostError(f"{place}: the bytes there are not the ones that were written (checksum)")
         return content

@@ -56,7 +56,7 @@ class Driver:
             ) from error
         if not stat.S_ISDIR(state.st_mode):
             raise ConfigurationError(f"{where}: not a folder")
-        if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+        if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise ConfigurationError(f"{where}: user {os.geteuid()} may not read and write there: chown or chmod it")
         self._inode = state.st_ino  # the same after the share was mounted again, another while it is not
 

@@ -1,0 +1,19 @@
+"""`andon bench`."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its arguments."""
+    parser = commands.add_parser("bench", help="measure this machine: ratios to a bare reference in the same run")
+    parser.add_argument("name", nargs="?", choices=("transport", "pipeline", "gate"), help="one of them; else all")
+    parser.add_argument("--json", action="store_true", help="one JSON object for each bench")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from deploy.bench.command import bench  # noqa: PLC0415 - each command loads only what it needs
+
+    return bench(arguments)
