@@ -37,8 +37,8 @@ class Options(BaseModel):
 class Driver:
     """Append to one open pack, with one fdatasync for all images that are put together.
 
-    Appending is faster than a file for each put, and leaves hundreds of files of a busy day, not a million. The folder
-    itself is never made and must stay the one it was: images would fill the disk below a share that is not mounted.
+    Appending is no slower than a file for each put, and leaves hundreds of files of a busy day, not a million. The
+    folder itself is never made and must stay the one it was: images would fill the disk below a share that is not mounted.
     """
 
     def __init__(self, options: Options) -> None:
