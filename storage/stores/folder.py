@@ -38,7 +38,7 @@ class Driver:
     """Append to one open pack, with one fdatasync for all images that are put together.
 
     Appending is no slower than a file for each put, and leaves hundreds of files of a busy day, not a million. The
-    folder itself is never made and must stay the one it was: images would fill the disk below a share that is not mounted.
+    folder itself is never made and must stay the one it was, lest images fill the disk below an absent mount.
     """
 
     def __init__(self, options: Options) -> None:

@@ -128,7 +128,8 @@ def _reason(error: Exception) -> str:
     if code:
         return f"{code[1]}: {message[1]}" if message else code[1]
     first = text.split("\n", 1)[0].split(" - ", 1)[-1][:200]
-    cause = re.search(
-        r'"(Connection refused|Connection reset by peer|Name or service not known|No route to host)|TimedOut', text
-    )
-    return f"{first} ({cause[1] or 'no answer in time'})" if cause else first
+    cause = re.search(r'(?:message|error): "([^"\n]{1,200})"|InvalidCertificate\(\s*(\w{1,64})|(TimedOut)', text)
+    if cause is None:
+        return first
+    said, certificate, _ = cause.groups()
+    return f"{first} ({said or (f'certificate: {certificate}' if certificate else 'no answer in time')})"
