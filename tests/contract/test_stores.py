@@ -376,6 +376,7 @@ def test_folder_on_a_full_disk_keeps_nothing_in_halves_and_goes_on_when_there_is
             with pytest.raises(StoreError, match="No space left on device"):
                 store.put(DAY, [b"c" * 3_000_000])
         assert store.size_bytes() == sizes
+        assert len(store.packs(DAY)) == 1
         free = store.free_bytes()
         assert free is not None
         assert 0 <= free < 1_000_000
