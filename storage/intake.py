@@ -7,10 +7,11 @@ them are copied beside and only what is missing is taken over.
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import psycopg
@@ -48,13 +49,13 @@ _TYPES = {
     Text: "text",
 }
 _COLUMN_TYPES = {table: [_TYPES[type(table.c[name].type)] for name in names] for table, names in COLUMNS.items()}
+_INTEGERS: Mapping[type, str] = {SmallInteger: "h", Integer: "i", BigInteger: "q"}  # as array.array names them
 _AT = {table: {name: index for index, name in enumerate(names)} for table, names in COLUMNS.items()}
 _SEEN = (
     *((schema.verdict, name, name) for name in ("run", "station", "line", "product", "recipe")),
     (schema.view, "camera", "camera"),
     (schema.view, "bundle", "bundle_digest"),
 )
-_TALLIED = [_AT[schema.verdict][column.name] for column in schema.tally.primary_key if column.name != "hour"]
 
 
 def take(connection: Connection, rows: Rows) -> int:
@@ -110,80 +111,96 @@ def move_cursor(connection: Connection, journal: str, end: Position) -> None:
 
 def _make_partitions(connection: Connection, rows: Rows) -> None:
     partitions.hold(connection)
-    wanted = {
-        partitions.partition_of(table, row[_AT[table]["trigger_time"]])
-        for table, found in rows.items()
-        if table in partitions.WIDTHS
-        for row in found
-    }
+    wanted = set()
+    for table in rows.keys() & partitions.WIDTHS.keys():
+        times = _column(rows, table, "trigger_time")
+        first, last = (partitions.partition_of(table, time) for time in (min(times), max(times)))
+        wanted |= {first} if first == last else {partitions.partition_of(table, time) for time in times}
     partitions.make(connection, wanted)
 
 
-def _copy(connection: Connection, table: Table, into: str, found: Iterable[Row]) -> None:
+def _column(rows: Rows, table: Table, name: str) -> Sequence[Any]:
+    return list(map(itemgetter(_AT[table][name]), rows.get(table, ())))
+
+
+def _copy(connection: Connection, table: Table, into: str, found: Sequence[Row]) -> None:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - what the URL's driver makes
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS[table]))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(into), columns)
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(_COLUMN_TYPES[table])
-        for row in found:
-            copy.write_row(row)
+        try:
+            _check_integers(table, found)
+            for row in found:
+                copy.write_row(row)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise psycopg.DataError(f"{table.name}: a value has the wrong type: {error}") from error
 
 
-@dataclass
-class _Tally:
-    parts: int = 0
-    scored: int = 0
-    score_sum: float = 0.0
-    score_squares: float = 0.0
+def _check_integers(table: Table, found: Sequence[Row]) -> None:
+    """Raise OverflowError for a number that psycopg would cut to its lowest bits."""
+    for name, at in _AT[table].items():
+        code = _INTEGERS.get(type(table.c[name].type))
+        if code is not None:
+            try:
+                array(code, [row[at] or 0 for row in found])
+            except OverflowError as error:
+                raise OverflowError(f"{name}: {error}") from error
 
 
 def _count(connection: Connection, verdicts: Sequence[Row]) -> None:
     """Add verdicts that are stored now to the tallies of their hours."""
-    at = _AT[schema.verdict]
-    time_at, score_at = at["trigger_time"], at["score"]
-    tallies: defaultdict[tuple[Any, ...], _Tally] = defaultdict(_Tally)
-    for row in verdicts:
-        hour = row[time_at].replace(minute=0, second=0, microsecond=0)
-        tally = tallies[hour, *(row[index] for index in _TALLIED)]
-        tally.parts += 1
-        score = row[score_at]
-        if score is not None and math.isfinite(score):
-            tally.scored += 1
-            tally.score_sum += score
-            tally.score_squares += score * score
-    if not tallies:
+    if not verdicts:
         return
-    names = [column.name for column in schema.tally.primary_key]
-    sums = ("parts", "scored", "score_sum", "score_squares")
-    values = [
-        {**dict(zip(names, key, strict=True)), **{name: getattr(tallies[key], name) for name in sums}}
-        for key in sorted(tallies)  # in one order: two writers never wait for each other
-    ]
-    added = insert(schema.tally).values(values)
+    rows = {schema.verdict: verdicts}
+    hours = _hours(_column(rows, schema.verdict, "trigger_time"))
+    named = (_column(rows, schema.verdict, column.name) for column in schema.tally.primary_key if column.name != "hour")
+    tallies: dict[tuple[Any, ...], list[float]] = {}
+    for key, score in zip(zip(hours, *named, strict=True), _column(rows, schema.verdict, "score"), strict=True):
+        tally = tallies.setdefault(key, [0, 0, 0.0, 0.0])
+        tally[0] += 1
+        if score is not None and math.isfinite(score):
+            tally[1] += 1
+            tally[2] += score
+            tally[3] += score * score
+    keys = [column.name for column in schema.tally.primary_key]
+    sums = ["parts", "scored", "score_sum", "score_squares"]
+    added = insert(schema.tally).values(
+        # in one order: two stations' writers never wait for each other in a ring
+        [dict(zip(keys + sums, (*key, *tallies[key]), strict=True)) for key in sorted(tallies)]
+    )
     changed = {name: schema.tally.c[name] + added.excluded[name] for name in sums}
-    connection.execute(added.on_conflict_do_update(index_elements=names, set_=changed))
+    connection.execute(added.on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def _hours(times: Iterable[datetime]) -> Iterator[datetime]:
+    hour = end = datetime.min.replace(tzinfo=UTC)
+    for time in times:
+        if not hour <= time < end:
+            hour = time.replace(minute=0, second=0, microsecond=0)
+            end = hour + timedelta(hours=1)
+        yield hour
 
 
 def _remember(connection: Connection, rows: Rows) -> None:
     """Widen the times in which each run, product, camera … was seen."""
     known: dict[tuple[str, str], tuple[datetime, datetime]] = {}
     for table, kind, column in _SEEN:
-        at, time_at = _AT[table][column], _AT[table]["trigger_time"]
-        for row in rows.get(table, ()):
-            name, time = row[at], row[time_at]
-            if name:
-                first, last = known.get((kind, name), (time, time))
-                known[kind, name] = (min(time, first), max(time, last))
+        times: defaultdict[str, list[datetime]] = defaultdict(list)
+        for name, time in zip(_column(rows, table, column), _column(rows, table, "trigger_time"), strict=True):
+            times[name].append(time)
+        known |= {(kind, name): (min(found), max(found)) for name, found in times.items() if name}
     if not known:
         return
-    values = [
-        {"kind": kind, "name": name, "first_time": first, "last_time": last}
-        for (kind, name), (first, last) in sorted(known.items())
-    ]
-    added = insert(schema.seen).values(values)
-    times = {
+    added = insert(schema.seen).values(
+        [
+            {"kind": kind, "name": name, "first_time": first, "last_time": last}
+            for (kind, name), (first, last) in sorted(known.items())
+        ]
+    )
+    widened = {
         "first_time": func.least(schema.seen.c.first_time, added.excluded.first_time),
         "last_time": func.greatest(schema.seen.c.last_time, added.excluded.last_time),
     }
-    connection.execute(added.on_conflict_do_update(index_elements=["kind", "name"], set_=times))
+    connection.execute(added.on_conflict_do_update(index_elements=["kind", "name"], set_=widened))

@@ -23,7 +23,6 @@ from sqlalchemy.pool import NullPool
 
 from config.errors import InputError, StoreError
 from config.log import Condition, logger
-from config.messages import decode
 from storage import intake, partitions
 from storage.journal import Journal
 from storage.migrate import check
@@ -170,7 +169,7 @@ class PostgresWriter(Thread):
         for record in batch.records:
             place = record.start.segment << 32 | record.start.offset
             try:
-                ready.append(_Ready(record, list(rows(*decode(record.parts), place))))
+                ready.append(_Ready(record, rows(record.parts, place)))
             except InputError as error:
                 self._journal.refuse(record, str(error))
         return _Batch(ready if self._store is None else _placed(ready, self._store), batch.end)

@@ -8,6 +8,8 @@ import pytest
 
 from config.errors import InputError
 from config.messages import (
+    AnyMessage,
+    Event,
     Evidence,
     GateCommand,
     GateOutcome,
@@ -19,9 +21,10 @@ from config.messages import (
     Truth,
     Verdict,
     View,
+    encode,
 )
 from storage import schema
-from storage.rows import COLUMNS, confirmed, rows, run_of
+from storage.rows import COLUMNS, Made, confirmed, rows
 
 MAP = np.arange(6, dtype="<f2").reshape(2, 3)
 SECOND = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
@@ -54,8 +57,12 @@ VERDICT = Verdict(
 )
 
 
-def named(message: object, payload: list[bytes]) -> list[tuple[str, dict[str, object]]]:
-    return [(table.name, dict(zip(COLUMNS[table], row, strict=True))) for table, row in rows(message, payload, 7)]
+def made(message: AnyMessage, payload: list[bytes]) -> Made:
+    return rows([bytes(part) for part in encode(message, payload)], 7)
+
+
+def named(message: AnyMessage, payload: list[bytes]) -> list[tuple[str, dict[str, object]]]:
+    return [(table.name, dict(zip(COLUMNS[table], row, strict=True))) for table, row in made(message, payload)]
 
 
 def test_verdict_becomes_its_views_and_defects() -> None:
@@ -76,14 +83,14 @@ def test_verdict_becomes_its_views_and_defects() -> None:
 
 
 def test_every_column_without_default_is_filled() -> None:
-    for table, row in rows(VERDICT, [MAP.tobytes()] * 2, 7):
+    for table, row in made(VERDICT, [MAP.tobytes()] * 2):
         assert len(row) == len(COLUMNS[table])
 
 
 @pytest.mark.parametrize("payload", [[], [MAP.tobytes()], [MAP.tobytes()] * 3, [MAP.tobytes(), b"short"]])
 def test_maps_that_do_not_belong_are_an_error(payload: list[bytes]) -> None:
     with pytest.raises(InputError, match="map"):
-        list(rows(VERDICT, payload, 7))
+        made(VERDICT, payload)
 
 
 @pytest.mark.parametrize(
@@ -97,18 +104,20 @@ def test_maps_that_do_not_belong_are_an_error(payload: list[bytes]) -> None:
 )
 def test_part_id_that_names_no_run_is_an_error(change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="part_id"):
-        run_of(VERDICT.model_copy(update=change))
+        made(VERDICT.model_copy(update=change), [MAP.tobytes()] * 2)
 
 
-@pytest.mark.parametrize(
-    "change", [{"recipe_version": 2**31}, {"sequence": 2**63}, {"judged_ns": -(2**63) - 1}, {"trigger_time_ns": 10**22}]
-)
-def test_numbers_that_fit_no_column_are_an_error(change: dict[str, object]) -> None:
-    changed = VERDICT.model_copy(update=change)
-    if "sequence" in change:
-        changed = changed.model_copy(update={"part_id": f"line-2-top-1-{2**63}"})
-    with pytest.raises(InputError, match=next(iter(change)).removeprefix("trigger_").removesuffix("_ns")):
-        list(rows(changed, [MAP.tobytes()] * 2, 7))
+@pytest.mark.parametrize("time_ns", [-1, 10**22])
+def test_time_beyond_the_calendar_is_an_error(time_ns: int) -> None:
+    with pytest.raises(InputError, match="1970 and 9999"):
+        made(VERDICT.model_copy(update={"trigger_time_ns": time_ns}), [MAP.tobytes()] * 2)
+
+
+@pytest.mark.parametrize("header", [b"", b"[]", b"null", b"{}", b'{"part_id": 7}', b"\xff", b"[" * 9999])
+@pytest.mark.parametrize("kind", [VERDICT.kind, GateReport.kind, Evidence.kind, Event.kind, "verdict/2", ""])
+def test_header_that_says_something_else_is_an_error(kind: str, header: bytes) -> None:
+    with pytest.raises(InputError):
+        rows([kind.encode(), header], 7)
 
 
 def test_gate_report_and_images_become_one_row_each() -> None:
@@ -133,14 +142,14 @@ def test_gate_report_and_images_become_one_row_each() -> None:
         part_id="p", trigger_time_ns=10**9, camera="top", purpose="image", region=None, width_px=4, height_px=3
     )
     key = ("p", "top", "image", schema.WHOLE, SECOND)
-    assert next(rows(whole, [b"jpeg"], 7)) == (schema.image, (*key, "jpeg", 4, 3, 4, b"jpeg", None))
+    assert made(whole, [b"jpeg"])[0] == (schema.image, (*key, "jpeg", 4, 3, 4, b"jpeg", None))
     with pytest.raises(InputError, match="one picture"):
-        list(rows(whole, [], 7))
+        made(whole, [])
 
 
 def test_what_is_no_record_is_an_error() -> None:
-    with pytest.raises(InputError, match="Health is no record"):
-        list(rows(Health(service="s", state="READY", pid=1, time_ns=1, counters={}), [], 7))
+    with pytest.raises(InputError, match="is no kind of record"):
+        made(Health(service="s", state="READY", pid=1, time_ns=1, counters={}), [])
 
 
 @pytest.mark.parametrize(
