@@ -5,16 +5,50 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from config import files
 from config.errors import ConfigurationError
-from config.messages import GateCommand
+from config.messages import GateCommand, Judgement
 
 Finite = Field(allow_inf_nan=False)
+# 2**32 over the golden ratio: its multiples fall evenly, in step with no period (Knuth, TAOCP 6.4)
+_GOLDEN = 0x9E3779B9
+
+
+class Fidelity(StrEnum):
+    """How a view's pixels are kept; only EXACT gives the detector's score again."""
+
+    NONE = "none"  # no crops either
+    REDUCED = "reduced"  # JPEG, the longer side as the station's `image_side_px`
+    FULL = "full"  # JPEG at full size
+    EXACT = "exact"  # PNG, every pixel as the detector saw it
+
+
+class Keep(BaseModel):
+    """What is kept of each view of a part: its pixels, its anomaly map; of one in `every_parts` parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    pixels: Fidelity
+    map: bool = True
+    every_parts: int = Field(default=1, ge=1)
+
+    def samples(self, sequence: int) -> bool:
+        """Tell whether part `sequence` is among those that are kept: always the same ones, evenly spread."""
+        return (sequence * _GOLDEN & 0xFFFFFFFF) * self.every_parts < 1 << 32
+
+
+_NOTHING = Keep(pixels=Fidelity.NONE, map=False)
+_KEEP = {
+    Judgement.PASS: _NOTHING,
+    Judgement.REVIEW: Keep(pixels=Fidelity.REDUCED),
+    Judgement.REJECT: Keep(pixels=Fidelity.REDUCED),
+    Judgement.FAULT: Keep(pixels=Fidelity.REDUCED),
+}
 
 
 class ViewRecipe(BaseModel):
@@ -50,6 +84,18 @@ class Recipe(BaseModel):
     review_gate: GateCommand = GateCommand.REJECT
     fail_safe: Literal["reject", "stop"] = "reject"
     views: dict[str, ViewRecipe] = Field(min_length=1)
+    keep: dict[Judgement, Keep] = _KEEP
+
+    @field_validator("keep")
+    @classmethod
+    def _every_verdict_has_one(cls, keep: dict[Judgement, Keep]) -> dict[Judgement, Keep]:
+        return {**_KEEP, **keep}
+
+
+def kept(recipe: Recipe | None, verdict: Judgement, sequence: int) -> Keep:
+    """Return what is kept of part `sequence`; without a recipe, what is kept by default."""
+    keep = (recipe.keep if recipe else _KEEP)[verdict]
+    return keep if keep.samples(sequence) else _NOTHING
 
 
 def content(recipe: Recipe) -> str:

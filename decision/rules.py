@@ -135,7 +135,7 @@ def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, ro
 
 
 def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[Verdict, list[bytes]]:
-    """Return the verdict of a part and the payload beside it: float16 maps of its views that have one.
+    """Return the verdict of a part and the payload beside it: the float16 maps that the recipe keeps of its views.
 
     `rules` is None when the station does not know how to judge the part. Whatever is missing or late is a FAULT.
     """
@@ -154,6 +154,8 @@ def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[
     reasons = tuple(dict.fromkeys(reason for view in views if view.verdict is verdict for reason in view.reasons))
     if now_ns > trigger.deadline_ns and verdict is not Judgement.FAULT:
         verdict, reasons = Judgement.FAULT, (Reason.LATE,)  # right, and too late to be relied on
+    if not recipes.kept(recipe, verdict, trigger.sequence).map:
+        views = tuple(view.model_copy(update={"map_shape": None}) for view in views)
     payload = []
     for view in views:
         answer = part.answers.get(view.camera)

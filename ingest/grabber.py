@@ -4,7 +4,7 @@
                                   └--Frame--> worker (--Prediction--> decision) --Answered--> loop
 
 A frame is the grabber's from the exposure to the verdict: it re-sends it when a worker dies, it re-announces its
-triggers when the decision stage was restarted, and it frees the slot when the verdict is in and the JPEGs are made.
+triggers when the decision stage was restarted, and it frees the slot when the verdict is in and the pictures are made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import zmq
 
 from config import bus, plugins
-from config.courier import Courier
 from config.errors import ConfigurationError
 from config.log import Condition
 from config.messages import (
@@ -26,19 +25,19 @@ from config.messages import (
     Enlist,
     Frame,
     Job,
-    Judgement,
     Loss,
     Reason,
     Recorded,
     Trigger,
     Verdict,
-    encode,
 )
+from config.recipe import kept
 from config.service import Service
 from ingest.camera import TriggerLine
 from ingest.crew import Crew
 from ingest.cursor import Cursor
-from ingest.evidence import EvidenceMaker, Finished, Judged
+from ingest.evidence import Judged
+from ingest.keeper import Keeper
 from ingest.shutter import Shutter, Taken
 
 if TYPE_CHECKING:
@@ -51,8 +50,6 @@ _ENLIST_NS = 200_000_000
 _PROBE_NS = 50_000_000
 _WITHOUT_JOB_NS = 2_000_000_000  # then the station file's recipe counts
 _GRACE_NS = 500_000_000  # after the deadline, before a trigger without verdict is sent again
-_EVIDENCE_SHARE = 0.5  # of the ring's slots may wait for the JPEG encoder
-_EVIDENCE_KEPT = 500  # JPEGs that wait for storage
 _HELD_MOST = 20_000  # parts without a verdict; at ten a second half an hour without decision stage
 _REPEATED = 64  # triggers announced again after a restart; decision knows those that it has judged
 
@@ -83,15 +80,12 @@ class Grabber(Service):
         self._run_id = home.read_run().run_id
         self._crew = Crew()
         self._held: dict[str, _Held] = {}  # by part id
-        self._encoding = 0
         self._job: Job | None = None
         self._live_ns = 0
         self._due_ns = {"enlist": 0, "probe": 0}
         self._overrun = Condition("overrun", self.counters)
         self._trigger_lost = Condition("trigger_lost", self.counters)
         self._no_worker = Condition("no_worker", self.counters)
-        self._evidence_shed = Condition("evidence_shed", self.counters)
-        self._evidence_lost = Condition("evidence_lost", self.counters)
 
     def open(self) -> None:
         """Take the camera, make the ring, find the other stages."""
@@ -101,18 +95,17 @@ class Grabber(Service):
         camera = plug_in.Camera(options, self._section.name, self._line)
         self._shutter = Shutter(camera, self._section.name, self.home.runtime, self._section.slots)
         self._cursor = Cursor(self.home.runtime / f"{self._section.name}.{self._run_id}.cursor")
-        self._evidence = EvidenceMaker(self._station.storage.image_side_px)
-        self._evidence.start()
-
         self._frames = self.bus.bind(zmq.ROUTER, self.home.endpoint(f"camera.{self._section.name}"))
         self._decision = self.bus.connect(zmq.DEALER, self.home.endpoint("triggers"), self._section.name)
         records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), f"camera-{self._section.name}")
-        self._courier = Courier(records)
+        side_px = self._station.storage.image_side_px
+        self._keeper = Keeper(self._shutter, self._section.slots, side_px, records, self.counters)
+        self._keeper.start()
         self.watch(self._frames, bus.Receiver(self._frames, self._from_worker, self.counters))
         self.watch(self._decision, bus.Receiver(self._decision, self._from_decision, self.counters))
         self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
         self.watch(self._shutter.mailbox.fileno(), self._expose)
-        self.watch(self._evidence.mailbox.fileno(), self._keep)
+        self.watch(self._keeper.fileno(), self._keeper.collect)
         self._opened_ns = time.monotonic_ns()
 
     def tick(self, now_ns: int) -> None:
@@ -123,7 +116,7 @@ class Grabber(Service):
             self._due_ns["probe"] = now_ns + _PROBE_NS
             self._probe(now_ns)
             self._announce_again(now_ns)
-            self._courier.tick(now_ns)
+            self._keeper.tick(now_ns)
         if now_ns >= self._due_ns["enlist"]:
             self._due_ns["enlist"] = now_ns + _ENLIST_NS
             bus.send(self._decision, Enlist(camera=self._section.name, workers=len(self._crew.workers)))
@@ -141,8 +134,8 @@ class Grabber(Service):
             self._line.close()
         if hasattr(self, "_shutter"):
             self._shutter.close()
-        if hasattr(self, "_evidence"):
-            self._evidence.close()
+        if hasattr(self, "_keeper"):
+            self._keeper.close()
 
     def _expose(self) -> None:
         for taken in self._shutter.mailbox.drain():
@@ -154,6 +147,7 @@ class Grabber(Service):
                 self._announce(taken)
 
     def _announce(self, taken: Taken) -> None:
+        self._keeper.make_room()
         exposure, camera = taken.exposure, self._section.name
         recipe = self._job.recipe if self._job else self._station.recipe
         self._cursor.write(exposure.sequence + 1)
@@ -305,20 +299,11 @@ class Grabber(Service):
             return
         self._crew.drop(verdict.part_id)
         self.counters["settled"] += 1
-        slot = held.frame.slot
-        live = self._is_live()
-        if verdict.verdict is Judgement.PASS and not live:
-            self._shutter.free(slot)
-            return
-        if self._encoding >= _EVIDENCE_SHARE * self._section.slots:
-            if verdict.verdict is not Judgement.PASS:
-                self._evidence_shed.occur(part_id=verdict.part_id)
-            self._shutter.free(slot)
-            return
+        slot, live = held.frame.slot, self._is_live()
+        fidelity = kept(self._recipes.get(verdict.recipe), verdict.verdict, verdict.sequence).pixels
         pixels = held.pixels if slot is None else self._shutter.view(slot, held.frame.shape)
         if pixels is not None:
-            self._encoding += 1
-            self._evidence.put(Judged(slot, pixels, verdict, self._section.name, live))
+            self._keeper.keep(Judged(slot, pixels, verdict, self._section.name, fidelity, live))
 
     def _is_live(self) -> bool:
         rate_per_s = self._station.storage.live_images_per_s
@@ -328,24 +313,6 @@ class Grabber(Service):
         self._live_ns = now_ns + round(1e9 / rate_per_s)
         return True
 
-    def _keep(self) -> None:
-        for finished in self._evidence.mailbox.drain():
-            self._send_evidence(finished)
-        if not self._encoding:
-            self._evidence_shed.end()
-
-    def _send_evidence(self, finished: Finished) -> None:
-        self._encoding -= 1
-        self._shutter.free(finished.slot)
-        now_ns = time.monotonic_ns()
-        for header, jpeg in finished.pictures:
-            if len(self._courier) >= _EVIDENCE_KEPT:
-                self._evidence_lost.occur(record_id=self._courier.drop_oldest())
-            self._courier.send(header.record_id, encode(header, [jpeg]), now_ns)
-            self.counters["evidence"] += 1
-
     def _from_storage(self, message: AnyMessage, _payload: list[bytes], _peer: bytes) -> None:
         if isinstance(message, Recorded):
-            self._courier.recorded(message)
-            if len(self._courier) < _EVIDENCE_KEPT // 2:
-                self._evidence_lost.end()
+            self._keeper.recorded(message)

@@ -60,6 +60,12 @@ class Shutter:
         """Return the pixels in a slot without copying; they are good until the slot is freed."""
         return self._ring.view(slot, shape)
 
+    @property
+    def free_slots(self) -> int:
+        """How many slots could be used now."""
+        with self._lock:
+            return len(self._free)
+
     def free(self, slot: Slot | None) -> None:
         """Let a slot be used again."""
         if slot is not None:
