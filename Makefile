@@ -5,16 +5,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FILES := pyproject.toml constraints.txt
 ARGS ?=
+SERVERS ?= embedded
 
-.PHONY: run test test-long venv lint bench demo-bundles clean
+.PHONY: run test test-long debian-servers embedded venv lint bench demo-bundles clean
 
 run: $(VENV)/.runtime  ## the demo station in the foreground; ARGS="--parts 300 --json"
 	@$(BIN)/andon up $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.peers  ## every test, against real servers
+test test-long: export ANDON_TEST_SERVERS := $(SERVERS)
+
+test: $(VENV)/.dev $(VENV)/.peers $(SERVERS:debian=debian-servers)  ## every test; SERVERS=debian: on Debian's servers
 	$(BIN)/python -m pytest $(ARGS)
 
-test-long: $(VENV)/.dev $(VENV)/.peers  ## the runs that take minutes, too
+test-long: $(VENV)/.dev $(VENV)/.peers $(SERVERS:debian=debian-servers)  ## the runs that take minutes, too
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
 venv: $(VENV)/.dev  ## the development environment alone
@@ -59,3 +62,26 @@ $(VENV)/.peers: $(VENV)/bin/python
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
 	    >/dev/null 2>&1 || echo "not to be had:$$missing: their tests will be skipped"; fi
 	@touch $@
+
+# The second pair of servers, for SERVERS=debian. The tests start them in folders of their own: the installation itself starts
+# nothing, makes no cluster and leaves nothing that a boot would start.
+debian-servers:
+	@missing=""; \
+	test -x /usr/lib/postgresql/15/bin/postgres || missing="$$missing postgresql-15"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	test -z "$$missing" && exit 0; \
+	test "$$(id -u)" = 0 || { echo "missing:$$missing: install them, or run this as root"; exit 1; }; \
+	echo "installing$$missing for the tests …"; \
+	policy=/usr/sbin/policy-rc.d; \
+	test -e $$policy || { ours=$$policy; trap 'rm -f $$ours' EXIT; printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; }; \
+	clusters=/etc/postgresql-common/createcluster.conf; \
+	test -e $$clusters || { mkdir -p $${clusters%/*}; echo "create_main_cluster = false" >$$clusters; }; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+	  -o Dpkg::Options::=--force-confold $$missing >/dev/null || exit 1; \
+	for package in $$missing; do \
+	  ! command -v systemctl >/dev/null || systemctl --quiet disable $${package%-15} || exit 1; \
+	  ! test -e /etc/init.d/$${package%-15} || update-rc.d $${package%-15} disable; \
+	done
+
+# any other pair needs nothing
+embedded:

@@ -1,9 +1,13 @@
-"""Real PostgreSQL and Valkey for system tests, started as the supervisor starts them, to be killed at will."""
+"""Real PostgreSQL and Valkey for system tests, started as the supervisor starts them, to be killed at will.
+
+ANDON_TEST_SERVERS=debian takes Debian's PostgreSQL 15 and Redis instead (`make test SERVERS=debian`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
@@ -12,11 +16,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import debian_servers
 import sqlalchemy
+from debian_servers import DebianPostgres, DebianRedis
 from sqlalchemy.pool import NullPool
 
 from deploy.servers import Postgres, Server, Valkey
 
+VARIABLE = "ANDON_TEST_SERVERS"
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1  # a pytest that is killed leaves no servers behind
 
@@ -68,12 +75,22 @@ class LiveServer:
             self.process = None
 
 
+def pair(folder: Path, chosen: str) -> tuple[Server, Server]:
+    """Return PostgreSQL and Redis or Valkey: the `embedded` ones, or `debian`'s."""
+    if chosen == "embedded":
+        return Postgres(folder), Valkey(folder)
+    assert chosen == "debian", f"{VARIABLE} must be 'embedded' or 'debian', not {chosen!r}"
+    assert debian_servers.INSTALLED, f"{VARIABLE}=debian needs Debian's postgresql-15 and redis-server"
+    return DebianPostgres(folder), DebianRedis(folder)
+
+
 class Servers:
     """PostgreSQL with a database that is migrated, to be copied for each test, and Valkey."""
 
-    def __init__(self, folder: Path) -> None:
-        self.postgres = LiveServer(Postgres(folder))
-        self.valkey = LiveServer(Valkey(folder))
+    def __init__(self, folder: Path, chosen: str | None = None) -> None:
+        postgres, valkey = pair(folder, chosen or os.environ.get(VARIABLE) or "embedded")
+        self.postgres = LiveServer(postgres)
+        self.valkey = LiveServer(valkey)
         self._made = 0
 
     def ready(self) -> None:
