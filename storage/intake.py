@@ -65,7 +65,7 @@ def take(connection: Connection, rows: Rows) -> int:
     """
     _make_partitions(connection, rows)
     for table, found in rows.items():
-        _copy(connection, table, table.name, found)
+        copy_rows(connection, table, table.name, found)
     _count(connection, rows.get(schema.verdict, ()))
     _remember(connection, rows)
     return 0
@@ -80,7 +80,7 @@ def take_missing(connection: Connection, rows: Rows) -> int:
         connection.execute(
             text(f"CREATE TEMPORARY TABLE {beside} (LIKE {table.name} INCLUDING DEFAULTS) ON COMMIT DROP")
         )
-        _copy(connection, table, beside, found)
+        copy_rows(connection, table, beside, found)
         key = ", ".join(column.name for column in table.primary_key)
         fresh = connection.execute(
             text(
@@ -123,7 +123,8 @@ def _column(rows: Rows, table: Table, name: str) -> Sequence[Any]:
     return list(map(itemgetter(_AT[table][name]), rows.get(table, ())))
 
 
-def _copy(connection: Connection, table: Table, into: str, found: Sequence[Row]) -> None:
+def copy_rows(connection: Connection, table: Table, into: str, found: Sequence[Row]) -> None:
+    """Copy rows of `table` into the table named `into`, which has its columns."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - what the URL's driver makes
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS[table]))

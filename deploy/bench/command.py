@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from deploy.bench.report import Report
 
-NAMES = ("transport", "pipeline", "gate")
+NAMES = ("transport", "pipeline", "gate", "storage")
 
 
 def bench(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import argparse
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its arguments."""
     parser = commands.add_parser("bench", help="measure this machine: ratios to a bare reference in the same run")
-    parser.add_argument("name", nargs="?", choices=("transport", "pipeline", "gate"), help="one of them; else all")
+    parser.add_argument("name", nargs="?", choices=("transport", "pipeline", "gate", "storage"), help="one of them; else all")
     parser.add_argument("--json", action="store_true", help="one JSON object for each bench")
     parser.set_defaults(run=_run)
 
