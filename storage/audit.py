@@ -54,7 +54,13 @@ def append(
     """
     if not _ACTION.fullmatch(action):
         raise InputError(f"action {action!r:.100}: must be noun.verb in small letters, such as hold.placed")
-    said = (_name("who", who), action, _name("subject", subject), _value("before", before), _value("after", after))
+    said = (
+        printable("who", who, LONGEST_NAME),
+        action,
+        printable("subject", subject, LONGEST_NAME),
+        _value("before", before),
+        _value("after", after),
+    )
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     # whatever the session's setting: an anchor must never name an entry that a power cut takes back
     connection.execute(
@@ -68,6 +74,14 @@ def append(
     del row["at_us"]
     connection.execute(insert(audit).values(row))
     return appended
+
+
+def printable(field: str, said: str, longest: int) -> str:
+    """Return a line that people write, of 1 to `longest` characters; raise InputError that names `field`."""
+    if not 1 <= len(said) <= longest or not said.isprintable() or said != said.strip():
+        what = f"must be 1 to {longest} printable characters on one line, without spaces at the ends"
+        raise InputError(f"{field}: {what}, not {said!r:.100}")
+    return said
 
 
 def head(connection: Connection) -> Head | None:
@@ -154,12 +168,6 @@ def _holds(connection: Connection, noted: Head) -> bool:
     with connection.begin():
         found = connection.execute(select(audit.c.hash).where(audit.c.number == noted.number)).scalar_one_or_none()
     return found == noted.hash
-
-
-def _name(field: str, said: str) -> str:
-    if not 1 <= len(said) <= LONGEST_NAME or not said.isprintable() or said != said.strip():
-        raise InputError(f"{field} {said!r:.100}: must be 1 to {LONGEST_NAME} printable characters")
-    return said
 
 
 def _value(field: str, said: Mapping[str, object] | None) -> str | None:
