@@ -7,11 +7,11 @@ import os
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from config.errors import ConfigurationError, StoreError
 from config.home import Home, Run, default_path
-from deploy import stations
+from deploy import registry, stations
 from deploy.child import Program
 from deploy.lock import HomeLock
 from deploy.logbook import Logbook
@@ -31,8 +31,11 @@ from storage.migrate import migrate
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from config.station import Station
+
+Result = TypeVar("Result")
 
 _INTERRUPTED = 130
 _READY_WITHIN_S = 60.0
@@ -68,9 +71,10 @@ def up(arguments: argparse.Namespace) -> int:
         lock.tell(station=station.station, console=page)
         supervisor = Supervisor(home.runtime, logbook)
         summary = None
+        database_url = None
         try:
-            database_url = _start(supervisor, home, station, logbook)
-            if not supervisor.stop_requested:
+            database_url = _start(supervisor, home, station, run, logbook)
+            if database_url is not None and not supervisor.stop_requested:
                 setup_s = (time.monotonic_ns() - began_ns) / 1e9
                 logbook.say(f"station {station.station!r} is running: console at {page}  (Ctrl-C stops)")
                 home.write_start(run, time.monotonic_ns() + _START_IN_NS)
@@ -79,6 +83,8 @@ def up(arguments: argparse.Namespace) -> int:
                 summary = tally.summary(setup_s, supervisor.restarts)
                 tally.close()
         finally:
+            if database_url is not None:
+                _say_stopped(home, station, run, database_url, logbook)
             supervisor.stop()
             logbook.say("stopped")
         if summary is None:
@@ -86,8 +92,8 @@ def up(arguments: argparse.Namespace) -> int:
         return _conclude(summary, arguments)
 
 
-def _start(supervisor: Supervisor, home: Home, station: Station, logbook: Logbook) -> str:
-    """Start servers, then daemons; return the database's URL."""
+def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbook: Logbook) -> str | None:
+    """Start servers, then daemons; return the database's URL, None when stopped before it was ready."""
     servers: list[Server] = []
     if os.environ.get(DATABASE_VARIABLE):
         database_url = external_database(os.environ[DATABASE_VARIABLE])
@@ -101,9 +107,12 @@ def _start(supervisor: Supervisor, home: Home, station: Station, logbook: Logboo
         redis_url = valkey.url
     supervisor.start([Program.of_server(server) for server in servers], _READY_WITHIN_S)
     if supervisor.stop_requested:
-        return database_url
-    _migrate(supervisor, database_url)
+        return None
+    _insist(supervisor, lambda: migrate(database_url))
     logbook.say("database schema is current")
+    for warning in _insist(supervisor, lambda: registry.register(home, station, database_url)):
+        logbook.say(warning, "warning")
+    _insist(supervisor, lambda: registry.started(home, station, run, database_url))
     environment = {
         **os.environ,
         DATABASE_VARIABLE: database_url,
@@ -137,16 +146,23 @@ def _start(supervisor: Supervisor, home: Home, station: Station, logbook: Logboo
     return database_url
 
 
-def _migrate(supervisor: Supervisor, database_url: str) -> None:
-    """Bring the schema up to date; a server that dies meanwhile is started again and waited for."""
+def _insist(supervisor: Supervisor, action: Callable[[], Result]) -> Result:
+    """Do what needs the database; a server that dies meanwhile is started again and waited for."""
     ends_ns = time.monotonic_ns() + round(_READY_WITHIN_S * 1e9)
     while True:
         try:
-            return migrate(database_url)
+            return action()
         except StoreError:
             if supervisor.stop_requested or time.monotonic_ns() > ends_ns:
                 raise
         supervisor.turn()
+
+
+def _say_stopped(home: Home, station: Station, run: Run, database_url: str, logbook: Logbook) -> None:
+    try:
+        registry.stopped(home, station, run, database_url)
+    except StoreError as error:
+        logbook.say(f"the audit trail will not tell that the station stopped: {error}", "warning")
 
 
 def _watch(supervisor: Supervisor, tally: Tally, logbook: Logbook) -> None:
