@@ -41,6 +41,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 WHOLE = -1  # `image.region` of an image that shows the whole view
+NOTABLE = text("verdict <> 'PASS'")  # of a verdict
+HOUR = "date_bin('01:00:00', trigger_time, '2000-01-01 00:00:00+00')"  # unlike date_trunc, an index may have it
 _BY_TIME = "RANGE (trigger_time)"
 
 metadata = MetaData()
@@ -77,10 +79,12 @@ verdict = Table(
     Column("challenge", Boolean, nullable=False),
     Column("position", BigInteger, nullable=False),  # in the journal: segment << 32 | offset, the order of arrival
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # what else is asked for is found by the hours that `tally` names: an index costs the writer for every part
     Index("verdict_time", "trigger_time", "part_id"),
-    Index("verdict_product_time", "product", "trigger_time", "part_id"),
-    Index("verdict_verdict_time", "verdict", "trigger_time", "part_id"),
     Index("verdict_score", "score"),
+    Index("verdict_notable", "trigger_time", "part_id", postgresql_where=NOTABLE),
+    Index("verdict_reasons", "reasons", postgresql_using="gin", postgresql_where=NOTABLE),  # a PASS has none
+    Index("verdict_challenge", "trigger_time", "part_id", postgresql_where=text("challenge")),
     postgresql_partition_by=_BY_TIME,
 )
 
@@ -107,6 +111,7 @@ view = Table(
     Column("received_ns", BigInteger),
     Column("started_ns", BigInteger),
     Column("finished_ns", BigInteger),
+    Index("view_bundle", "bundle_digest", text(HOUR), postgresql_where=text("bundle_digest IS NOT NULL")),
     postgresql_partition_by=_BY_TIME,
 )
 
@@ -127,8 +132,12 @@ defect = Table(
     Column("score", Double, nullable=False),
     Column("center_x", Double),  # of the box, from 0 (left) to 1 (right) of the frame
     Column("center_y", Double),  # from 0 (top) to 1 (bottom)
-    Index("defect_product_time", "product", "trigger_time"),
-    Index("defect_class_time", "defect_class", "trigger_time", postgresql_where=text("defect_class IS NOT NULL")),
+    Index("defect_time", "trigger_time", "part_id"),
+    Index(
+        "defect_class_time",
+        *("defect_class", "trigger_time", "part_id"),
+        postgresql_where=text("defect_class IS NOT NULL"),
+    ),
     Index("defect_area", "area_px"),
     Index("defect_center", text("point(center_x, center_y)"), postgresql_using="gist"),
     postgresql_partition_by=_BY_TIME,
@@ -145,6 +154,7 @@ gate_report = Table(
     Column("reported_ns", BigInteger, nullable=False),
     Column("confirmed", Boolean, nullable=False),  # the PLC saw what the command asked for
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("gate_report_unconfirmed", "trigger_time", "part_id", postgresql_where=text("NOT confirmed")),
     postgresql_partition_by=_BY_TIME,
 )
 

@@ -18,6 +18,11 @@ _KEYS = {  # of each partition: the identity of the message, in which the time h
     "gate_report": "part_id",
     "image": "part_id, camera, purpose, region",
 }
+_INDEXES = (  # forth and back: the same name may mean another index then
+    *("verdict_time", "verdict_product_time", "verdict_verdict_time", "verdict_score", "verdict_run"),
+    *("verdict_notable", "verdict_reasons", "verdict_challenge", "view_bundle", "gate_report_unconfirmed"),
+    *("defect_time", "defect_class_time", "defect_area", "defect_center"),
+)
 _MONDAY = "1970-01-05 00:00:00+00"
 
 _PARTITIONED = """
@@ -47,9 +52,10 @@ CREATE TABLE verdict (
     recorded_at timestamptz NOT NULL DEFAULT now()
 ) PARTITION BY RANGE (trigger_time);
 CREATE INDEX verdict_time ON verdict (trigger_time, part_id);
-CREATE INDEX verdict_product_time ON verdict (product, trigger_time, part_id);
-CREATE INDEX verdict_verdict_time ON verdict (verdict, trigger_time, part_id);
 CREATE INDEX verdict_score ON verdict (score);
+CREATE INDEX verdict_notable ON verdict (trigger_time, part_id) WHERE verdict <> 'PASS';
+CREATE INDEX verdict_reasons ON verdict USING gin (reasons) WHERE verdict <> 'PASS';
+CREATE INDEX verdict_challenge ON verdict (trigger_time, part_id) WHERE challenge;
 
 CREATE TABLE view (
     part_id text COLLATE "C" NOT NULL,
@@ -73,6 +79,8 @@ CREATE TABLE view (
     started_ns bigint,
     finished_ns bigint
 ) PARTITION BY RANGE (trigger_time);
+CREATE INDEX view_bundle ON view (bundle_digest, date_bin('01:00:00', trigger_time, '2000-01-01 00:00:00+00'))
+    WHERE bundle_digest IS NOT NULL;
 
 CREATE TABLE defect (
     part_id text COLLATE "C" NOT NULL,
@@ -90,8 +98,8 @@ CREATE TABLE defect (
     center_x double precision,
     center_y double precision
 ) PARTITION BY RANGE (trigger_time);
-CREATE INDEX defect_product_time ON defect (product, trigger_time);
-CREATE INDEX defect_class_time ON defect (defect_class, trigger_time) WHERE defect_class IS NOT NULL;
+CREATE INDEX defect_time ON defect (trigger_time, part_id);
+CREATE INDEX defect_class_time ON defect (defect_class, trigger_time, part_id) WHERE defect_class IS NOT NULL;
 CREATE INDEX defect_area ON defect (area_px);
 CREATE INDEX defect_center ON defect USING gist (point(center_x, center_y));
 
@@ -105,6 +113,7 @@ CREATE TABLE gate_report (
     confirmed boolean NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now()
 ) PARTITION BY RANGE (trigger_time);
+CREATE INDEX gate_report_unconfirmed ON gate_report (trigger_time, part_id) WHERE NOT confirmed;
 
 CREATE TABLE image (
     part_id text COLLATE "C" NOT NULL,
@@ -387,10 +396,8 @@ def _set_aside(prefix: str) -> None:
     for table in _WIDTHS:
         op.execute(f"ALTER TABLE {table} RENAME TO {prefix}_{table}")
         op.execute(f"ALTER INDEX IF EXISTS {table}_pkey RENAME TO {prefix}_{table}_pkey")
-    for index in ("time", "product_time", "verdict_time", "score", "run"):
-        op.execute(f"DROP INDEX IF EXISTS verdict_{index}")
-    for index in ("product_time", "class_time", "area", "center"):
-        op.execute(f"DROP INDEX IF EXISTS defect_{index}")
+    for index in _INDEXES:
+        op.execute(f"DROP INDEX IF EXISTS {index}")
 
 
 def _drop(prefix: str) -> None:
