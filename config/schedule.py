@@ -40,6 +40,11 @@ class Schedule:
         products = self.simulation.products
         return products[self._run(sequence) % len(products)]
 
+    def challenges(self, sequence: int) -> bool:
+        """Tell whether part `sequence` is a challenge part, which is bad on purpose: the last of every so many."""
+        every = self.simulation.challenge_every_parts
+        return every > 0 and (sequence + 1) % every == 0
+
     def latest(self, now_ns: int) -> int:
         """Return the last part that has been in front of the cameras by `now_ns`, or -1."""
         if now_ns < self.start_ns:

@@ -62,6 +62,7 @@ class SimulationSection(Section):
     products: tuple[str, ...] = Field(min_length=1)
     changeover_every_parts: int = Field(default=0, ge=0)
     changeover_pause_s: float = Field(default=1.0, ge=0)
+    challenge_every_parts: int = Field(default=0, ge=0)  # every so many parts a known-bad one proves the gate; 0: never
     gate_travel_s: float = Field(default=2.0, gt=0)  # from the cameras to the gate
     seed: int = 0
 

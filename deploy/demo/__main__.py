@@ -25,6 +25,12 @@ _PRODUCTS = ("bracket", "cap")
 _SEED = 20_260_101  # not the station's: the demo judges parts that were never learnt from
 _LINES, _STRIDE = 4, 13  # lines learnt from and steps between parts, so that they cover the drift of the light
 _DEADLINE_MS = 800
+_KEEP = """\
+[keep]                  # of what a person may ask about, every pixel: `andon replay` then gives the score again
+PASS = { pixels = "exact", every_parts = 20 }
+REVIEW = { pixels = "exact" }
+REJECT = { pixels = "exact" }
+"""
 
 
 def main() -> None:
@@ -67,6 +73,7 @@ def _recipe(product: str, job: int, bundle: Bundle) -> str:
         f"product = {json.dumps(product)}\n"
         f"job = {job}\n"
         f"deadline_ms = {_DEADLINE_MS}\n\n"
+        f"{_KEEP}\n"
         "[views.front]\n"
         f"bundle = {json.dumps(f'{product}.andon')}\n"
         f"bundle_digest = {json.dumps(bundle.digest)}\n"

@@ -18,6 +18,8 @@ from ingest.parts.defects import KINDS, Defect, DefectKind
 from ingest.parts.product import Side
 from ingest.parts.template import PRODUCTS, template
 
+_PLAIN = 1.0  # severity of a challenge part's defect
+
 
 class Options(BaseModel):
     """`[camera.options]` of the station file.
@@ -88,14 +90,17 @@ class Camera:
         ).pixels
 
     def _truth(self, sequence: int, schedule: Schedule) -> Truth | None:
-        return rendering.truth(
+        known = rendering.truth(
             schedule.product(sequence), self._seed(schedule), sequence, self._defect(sequence, schedule)
         )
+        return known.model_copy(update={"challenge": schedule.challenges(sequence)})
 
     def _defect(self, sequence: int, schedule: Schedule) -> Defect | None:
         options = self._options
-        severity = (options.least_severity, options.greatest_severity)
-        return rendering.plan(self._seed(schedule), sequence, options.defect_rate, options.defects, severity)
+        severity, rate = (options.least_severity, options.greatest_severity), options.defect_rate
+        if schedule.challenges(sequence):
+            severity, rate = (_PLAIN, _PLAIN), 1.0  # nobody may be in doubt about it
+        return rendering.plan(self._seed(schedule), sequence, rate, options.defects, severity)
 
     def _seed(self, schedule: Schedule) -> int:
         return schedule.simulation.seed if self._options.seed is None else self._options.seed

@@ -240,6 +240,44 @@ def test_a_product_that_cannot_be_rendered_is_named_with_those_that_can(make: Ma
         camera.open()
 
 
+def test_every_so_many_parts_are_bad_on_purpose_for_every_camera_that_looks(make: Make) -> None:
+    seen = []
+    for changes in ({"defect_rate": 0.0}, {"defect_rate": 0.0, "side": "bottom"}):
+        camera, home = make("simulated", **changes)
+        station = home.read_station()
+        assert station.simulation
+        simulation = station.simulation.model_copy(update={"challenge_every_parts": 4})
+        home.write_station(station.model_copy(update={"simulation": simulation}))
+        camera.open()
+        begin(home, parts=12)
+        seen.append([exposure.truth for exposure in camera.exposures(0) if exposure.truth])
+    assert seen[0] == seen[1]
+    assert [truth.challenge for truth in seen[0]] == [False, False, False, True] * 3
+    for truth in seen[0]:
+        assert truth.good is not truth.challenge
+        assert (truth.defect is None) is truth.good
+
+
+def test_challenge_parts_change_no_other_part(make: Make) -> None:
+    lines = []
+    for every in (0, 3):
+        camera, home = make("simulated")
+        station = home.read_station()
+        assert station.simulation
+        simulation = station.simulation.model_copy(update={"challenge_every_parts": every})
+        home.write_station(station.model_copy(update={"simulation": simulation}))
+        camera.open()
+        begin(home, parts=9)
+        lines.append(list(camera.exposures(0)))
+    for one, other in zip(*lines, strict=True):
+        assert other.truth
+        if other.truth.challenge:
+            assert other.truth.good is False
+        else:
+            assert one.truth == other.truth
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
 def test_two_simulated_cameras_see_the_same_parts_from_two_sides(make: Make) -> None:
     above, home_above = make("simulated")
     below, home_below = make("simulated", side="bottom", colour=False)
