@@ -87,6 +87,48 @@ class ImagesSection(Section):
         return self
 
 
+class ImagesDays(Section):
+    """How many days images and anomaly maps are kept, by verdict; CHALLENGE: of a challenge part, whatever it got."""
+
+    PASS: int = Field(default=14, ge=1, le=36500)
+    REJECT: int = Field(default=180, ge=1, le=36500)
+    REVIEW: int = Field(default=180, ge=1, le=36500)
+    FAULT: int = Field(default=60, ge=1, le=36500)
+    CHALLENGE: int = Field(default=365, ge=1, le=36500)
+
+
+class RowsDays(Section):
+    """How many days the rest of what is known of a part is kept, in the same way."""
+
+    PASS: int = Field(default=365, ge=1, le=36500)
+    REJECT: int = Field(default=1095, ge=1, le=36500)
+    REVIEW: int = Field(default=1095, ge=1, le=36500)
+    FAULT: int = Field(default=365, ge=1, le=36500)
+    CHALLENGE: int = Field(default=1825, ge=1, le=36500)
+
+
+class RetentionSection(Section):
+    """When parts are removed: after so many days, or earlier where a bound is passed (`storage/retention.py`)."""
+
+    images_days: ImagesDays = ImagesDays()
+    rows_days: RowsDays = RowsDays()
+    events_days: int = Field(default=1095, ge=1, le=36500)
+    database_limit_mb: int | None = Field(default=None, ge=1)  # None: no bound
+    images_limit_mb: int | None = Field(default=None, ge=1)  # of this station's packs in a store
+    free_disk_mb: int = Field(default=2000, ge=0)  # of the embedded database's disk, and of a store's
+
+    @model_validator(mode="after")
+    def _images_go_first(self) -> Self:
+        for name in ImagesDays.model_fields:
+            images, rows = getattr(self.images_days, name), getattr(self.rows_days, name)
+            if images > rows:
+                raise ValueError(
+                    f"images_days.{name} ({images}) must not be above rows_days.{name} ({rows}): "
+                    "an image is found by its part"
+                )
+        return self
+
+
 class StorageSection(Section):
     """What is kept, and where it ends."""
 
@@ -95,6 +137,7 @@ class StorageSection(Section):
     image_side_px: int = Field(default=256, ge=32, le=4096)  # longer side of a reduced image
     live_images_per_s: float = Field(default=4.0, ge=0, le=100)
     images: ImagesSection = ImagesSection()
+    retention: RetentionSection = RetentionSection()
 
 
 class Station(Section):

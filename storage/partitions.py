@@ -82,13 +82,52 @@ def make(connection: Connection, wanted: Iterable[Partition]) -> list[Partition]
     connection.execute(text("LOCK TABLE journal_cursor IN SHARE UPDATE EXCLUSIVE MODE"))  # one maker at a time
     missing = [partition for partition in missing if partition not in present(connection)]
     for partition in missing:
-        parent, name = partition.table.name, partition.name
         # ATTACH does without the lock that keeps readers of the whole table out, which PARTITION OF takes.
-        key = ", ".join(column.name for column in partition.table.primary_key)
-        connection.execute(text(f'CREATE TABLE "{name}" (LIKE "{parent}" INCLUDING ALL, PRIMARY KEY ({key}))'))
-        bounds = f"FROM ('{partition.start.isoformat()}') TO ('{partition.end.isoformat()}')"
-        connection.execute(text(f'ALTER TABLE "{parent}" ATTACH PARTITION "{name}" FOR VALUES {bounds}'))
+        _create(connection, partition, partition.name)
+        _attach(connection, partition)
     return missing
+
+
+def make_successor(connection: Connection, partition: Partition) -> str:
+    """Make an empty table that can take a partition's place, and return its name."""
+    name = f"{partition.name}_next"
+    start, end = partition.start.isoformat(), partition.end.isoformat()
+    # with this known of every row, none need be read again while the table waits for ATTACH
+    within = f"CONSTRAINT within CHECK (trigger_time >= '{start}' AND trigger_time < '{end}')"
+    _create(connection, partition, name, within)
+    return name
+
+
+def replace(connection: Connection, partition: Partition, successor: str) -> None:
+    """Let a successor take a partition's place; nobody can read or write the whole table until the transaction ends."""
+    _remove(connection, partition)
+    connection.execute(text(f'ALTER TABLE "{successor}" RENAME TO "{partition.name}"'))
+    _attach(connection, partition)
+    connection.execute(text(f'ALTER TABLE "{partition.name}" DROP CONSTRAINT within'))
+
+
+def drop(connection: Connection, partition: Partition) -> None:
+    """Drop a partition with all that is in it; nobody can read or write the whole table until the transaction ends."""
+    hold_alone(connection)
+    _remove(connection, partition)
+
+
+def _create(connection: Connection, partition: Partition, name: str, *constraints: str) -> None:
+    key = ", ".join(column.name for column in partition.table.primary_key)
+    clauses = ", ".join((f'LIKE "{partition.table.name}" INCLUDING ALL', f"PRIMARY KEY ({key})", *constraints))
+    connection.execute(text(f'CREATE TABLE "{name}" ({clauses})'))
+
+
+def _attach(connection: Connection, partition: Partition) -> None:
+    bounds = f"FROM ('{partition.start.isoformat()}') TO ('{partition.end.isoformat()}')"
+    connection.execute(
+        text(f'ALTER TABLE "{partition.table.name}" ATTACH PARTITION "{partition.name}" FOR VALUES {bounds}')
+    )
+
+
+def _remove(connection: Connection, partition: Partition) -> None:
+    connection.execute(text(f'ALTER TABLE "{partition.table.name}" DETACH PARTITION "{partition.name}"'))
+    connection.execute(text(f'DROP TABLE "{partition.name}"'))
 
 
 def make_ahead(connection: Connection, now: datetime) -> list[Partition]:
