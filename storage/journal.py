@@ -2,17 +2,24 @@
 
 A folder of append-only segments `000000000001.segment`, filled with records as `storage/record.py` frames them.
 
-After each start a new segment is begun; the torn tail of the last one is cut off. Bytes elsewhere that are no record
-are counted, logged and kept in `damaged/`; the records after them are found by their mark. What PostgreSQL refuses is
-kept in `refused/`. Both folders count towards the journal's bound: nothing here ever fills the disk.
+After each start a new segment is begun; the torn tail of the last one is cut off. Bytes that are no record are counted,
+logged and kept in `damaged/`; the records after them are found by their mark. What PostgreSQL refuses is kept in
+`refused/`. Both folders have an eighth of the journal's bound (`storage/aside.py`): nothing here ever fills the disk.
+
+Order comes from the segments' numbers alone; clocks say how long something has waited, and nothing else.
 """
 
 from __future__ import annotations
 
+import bisect
+import errno
 import fcntl
 import json
 import os
+import re
+import stat
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,12 +30,19 @@ from config import files
 from config.errors import StoreError
 from config.log import logger
 from storage import record as framing
+from storage.aside import Aside, sync_folder
 from storage.record import Damage, Parts, Position, Record
 
 _SEGMENT_BYTES = 16 * 1024 * 1024
 _SEGMENTS_AT_LEAST = 8  # in the bound: space comes back one segment at a time
 _SUFFIX = ".segment"
-_SEGMENTS = "[0-9]" * 12 + _SUFFIX
+_NAME = re.compile(r"[0-9]{12,19}\.segment")
+_HIGHEST = 1 << 62  # of a segment's number: PostgreSQL's integers hold it and all that come after
+_ASIDE_SHARE = 8  # of the bound, for what is kept aside
+_WINDOW_BYTES = 8 * 1024 * 1024  # read at once, unless a record is larger
+_IDENTITY = re.compile(r"[0-9a-f]{32}")
+_MARKS = 4096  # times remembered; then every second one is forgotten
+_MARK_NS = 1_000_000_000
 
 
 class Batch(NamedTuple):
@@ -52,23 +66,31 @@ class Journal:
         self._segment_bytes = min(_SEGMENT_BYTES, limit_bytes // _SEGMENTS_AT_LEAST)
         self._free_disk_bytes = free_disk_bytes
         self._counters = counters
-        self._guard = threading.Lock()  # of _sizes and _aside_bytes
+        self._guard = threading.Lock()  # of _sizes and _marks
         self._file: int | None = None  # the segment being appended to; None: begin one
         try:
-            self._hold()
-            self._sizes = {int(path.stem): path.stat().st_size for path in folder.glob(_SEGMENTS)}
-            self._aside_bytes = sum(file.stat().st_size for file in folder.glob("*/*"))
+            self._lock = self._hold()
+        except OSError as error:
+            raise StoreError(f"{folder}: the journal cannot be opened: {error}") from error
+        try:
+            self._aside = Aside(folder, limit_bytes // _ASIDE_SHARE, counters)
+            # of the newest segment; a new journal never goes where an older one has left something aside
+            self._number = self._aside.last_segment
+            self._sizes: dict[int, int] = {}
+            self._marks: list[tuple[Position, int]] = []  # what begins there was journalled then (monotonic)
+            self._mark_every_ns = _MARK_NS
+            self._find_segments()
             self.identity = self._identify()
             self._repair()
         except OSError as error:
+            os.close(self._lock)
             raise StoreError(f"{folder}: the journal cannot be opened: {error}") from error
-        self._number = max(self._sizes, default=0)  # of the newest segment
 
     @property
     def size_bytes(self) -> int:
         """All that the journal takes on disk."""
         with self._guard:
-            return sum(self._sizes.values()) + self._aside_bytes
+            return sum(self._sizes.values()) + self._aside.size_bytes
 
     def append(self, records: Sequence[Parts]) -> list[int]:
         """Write records and return the indices of those that are on disk now; the others met a bound.
@@ -81,9 +103,8 @@ class Journal:
             chunk = bytearray()
             file, offset = self._ready()
             for index, parts in enumerate(records):
-                framed = framing.encode(parts, Position(self._number, offset + len(chunk)))
-                if len(chunk) + len(framed) <= room:
-                    chunk += framed
+                if framing.fits(parts) and len(chunk) + framing.size(parts) <= room:
+                    chunk += framing.encode(parts, Position(self._number, offset + len(chunk)))
                     taken.append(index)
             if chunk:
                 self._write(file, chunk, offset)
@@ -133,10 +154,22 @@ class Journal:
         """Return how many bytes lie after `position`."""
         with self._guard:
             return sum(
-                size - (position.offset if number == position.segment else 0)
+                max(0, size - (position.offset if number == position.segment else 0))
                 for number, size in self._sizes.items()
                 if number >= position.segment
             )
+
+    def behind_s(self, position: Position) -> float:
+        """Return for how long what lies after `position` has waited, within a second; 0 if there is nothing.
+
+        What an earlier process journalled has waited since the last change of its segment, at least.
+        """
+        if not self.behind_bytes(position):
+            return 0.0
+        with self._guard:
+            at = bisect.bisect_right(self._marks, position, key=lambda mark: mark[0])
+            since_ns = self._marks[max(at - 1, 0)][1] if self._marks else time.monotonic_ns()
+        return (time.monotonic_ns() - since_ns) / 1e9
 
     def release(self, position: Position) -> None:
         """Remove the segments before `position`: PostgreSQL has what is in them."""
@@ -149,15 +182,20 @@ class Journal:
                 raise StoreError(f"{self._path(number)}: cannot be removed: {error.strerror}") from error
             with self._guard:
                 del self._sizes[number]
+        with self._guard:
+            at = bisect.bisect_right(self._marks, position, key=lambda mark: mark[0])
+            del self._marks[: max(at - 1, 0)]
 
     def refuse(self, record: Record, reason: str) -> None:
         """Keep a record that PostgreSQL does not take in `refused/`, with the reason."""
         kind = bytes(record.parts[0])[:40].decode(errors="replace") if record.parts else ""
-        name = f"{record.start.segment:012}-{record.start.offset:010}"
-        self._keep_aside("refused", f"{name}.json", json.dumps({"kind": kind, "reason": reason}).encode())
-        if self._keep_aside("refused", f"{name}.record", framing.encode(record.parts, record.start)):
+        contents = {
+            ".json": json.dumps({"kind": kind, "reason": reason}).encode(),
+            ".record": framing.encode(record.parts, record.start),
+        }
+        if self._aside.keep("refused", record.start, contents):
             self._counters["refused_records"] += 1
-            logger().error("record refused by PostgreSQL", kind=kind, kept=f"refused/{name}.record", reason=reason)
+            logger().error("record refused by PostgreSQL", kind=kind, at=record.start, reason=reason)
 
     def close(self) -> None:
         """Stop appending; everything that was acknowledged is on disk already."""
@@ -166,80 +204,114 @@ class Journal:
             self._file = None
         os.close(self._lock)
 
-    def _hold(self) -> None:
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def _hold(self) -> int:
+        """Return the file whose lock says that this process holds the journal."""
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
-            holder = os.read(self._lock, 32).decode(errors="replace").strip()
-            os.close(self._lock)
+            holder = os.read(lock, 32).decode(errors="replace").strip()
+            os.close(lock)
             raise StoreError(f"{self.folder}: process {holder} holds this journal") from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            os.close(lock)
+            raise
+        return lock
+
+    def _find_segments(self) -> None:
+        """Find out which segments there are; what only looks like one is logged and left alone."""
+        now_ns, now_s = time.monotonic_ns(), time.time()
+        strange = []
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: (len(path.name), path.name)):
+            number = int(path.stem) if _NAME.fullmatch(path.name) else 0
+            if not 0 < number < _HIGHEST or path != self._path(number):
+                strange.append(path.name)
+                continue
+            self._number = max(self._number, number)
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                strange.append(path.name)
+                continue
+            self._sizes[number] = about.st_size
+            waited_ns = max(0, int((now_s - about.st_mtime) * 1e9))
+            self._marks.append((Position(number, 0), now_ns - waited_ns))
+        if strange:
+            self._counters["strange_files"] += len(strange)
+            logger().warning("no segments of the journal, left alone", count=len(strange), first=strange[0])
 
     def _identify(self) -> str:
         """Name this journal for PostgreSQL's cursor; a journal that lost its segments counts as a new one."""
         path = self.folder / "identity"
-        known = path.read_text(encoding="ascii", errors="replace").strip() if path.exists() else ""
-        if not known or not self._sizes:
+        known = ""
+        if path.exists():
+            with path.open("rb") as file:
+                known = file.read(64).decode("ascii", errors="replace").strip()
+        if not _IDENTITY.fullmatch(known) or not self._sizes:
             known = uuid.uuid4().hex
             files.write(path, known.encode())
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         return known
 
     def _repair(self) -> None:
+        """Cut off what a process that was killed has left behind the last record of the last segment."""
         if not self._sizes:
             return
         number = max(self._sizes)
-        end = 0
-        for found in self._parse(Position(number, 0), self._sizes[number]):
-            if isinstance(found, Record):
-                end = found.end.offset
-        torn = self._sizes[number] - end
-        if not torn:
+        tail: Damage | None = None
+        try:
+            for found in self._parse(Position(number, 0), self._sizes[number]):
+                tail = None if isinstance(found, Record) else found if tail is None else _joined(tail, found)
+            if tail is None:
+                return
+            self._aside.keep("damaged", tail.start, {"": tail.content})
+        except StoreError as error:
+            # not worth a station that cannot begin: the tail counts as damage when it is read
+            logger().warning("the tail of the journal was not looked at", segment=number, error=str(error))
             return
         self._counters["torn_tails"] += 1
-        logger().warning("torn tail of the journal cut off", segment=number, bytes=torn)
+        logger().warning("torn tail of the journal cut off", segment=number, bytes=tail.end.offset - tail.start.offset)
         with self._path(number).open("r+b") as file:
-            file.truncate(end)
+            file.truncate(tail.start.offset)
             os.fsync(file.fileno())
-        self._sizes[number] = end
+        self._sizes[number] = tail.start.offset
 
     def _parse(self, start: Position, end: int) -> Iterator[Record | Damage]:
-        """Yield what lies between `start` and offset `end` of its segment."""
+        """Yield what lies between `start` and offset `end` of its segment; raise StoreError."""
+        wanted = _WINDOW_BYTES
         try:
             with self._path(start.segment).open("rb") as file:
-                file.seek(start.offset)
-                content = file.read(end - start.offset)
+                while start.offset < end:
+                    file.seek(start.offset)
+                    content = file.read(min(wanted, end - start.offset))
+                    if not content:
+                        break  # somebody shortened the file
+                    before = start
+                    for found in framing.parse(content, start, end - start.offset - len(content)):
+                        start = found.end
+                        yield found
+                    wanted = _WINDOW_BYTES if start != before else framing.claimed_bytes(content)
         except FileNotFoundError:
-            content = b""
+            pass
         except OSError as error:
             raise StoreError(f"{self._path(start.segment)}: cannot be read: {error.strerror}") from error
-        yield from framing.parse(content, start)
-        if start.offset + len(content) < end:  # somebody shortened or removed the file
-            yield Damage(b"", start.further(len(content)), Position(start.segment, end))
+        if start.offset < end:
+            yield Damage(b"", start, Position(start.segment, end))
 
     def _keep_damaged(self, damage: Damage) -> None:
-        name = f"{damage.start.segment:012}-{damage.start.offset:010}"
-        if self._keep_aside("damaged", name, damage.content):
-            self._counters["damaged_stretches"] += 1
-            size = damage.end.offset - damage.start.offset
-            logger().error("damaged bytes in the journal", kept=f"damaged/{name}", bytes=size)
-
-    def _keep_aside(self, folder: str, name: str, content: bytes) -> bool:
-        """Keep `content`; False if it was kept already, before a restart."""
-        path = self.folder / folder / name
-        if path.exists():
-            return False
+        size = damage.end.offset - damage.start.offset
         try:
-            path.parent.mkdir(exist_ok=True)
-            files.write(path, content)
-            _sync_folder(path.parent)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be kept aside: {error.strerror}") from error
-        with self._guard:
-            self._aside_bytes += len(content)
-        return True
+            if not self._aside.keep("damaged", damage.start, {"": damage.content}):
+                return
+        except StoreError as error:
+            # a full disk: what is whole goes on to PostgreSQL all the same, for that is what makes room
+            if self._aside.note("damaged", damage.start):
+                logger().error("damaged bytes in the journal, not kept", at=damage.start, bytes=size, error=str(error))
+                self._counters["damaged_stretches"] += 1
+            return
+        self._counters["damaged_stretches"] += 1
+        logger().error("damaged bytes in the journal, kept in damaged/", at=damage.start, bytes=size)
 
     def _free_bytes(self) -> int:
         disk = os.statvfs(self.folder)
@@ -252,10 +324,12 @@ class Journal:
             self._file = None
         if self._file is None:
             number = self._number + 1
+            while os.path.lexists(self._path(number)):
+                number += 1  # somebody else's
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             file = os.open(self._path(number), flags, 0o644)
             try:
-                _sync_folder(self.folder)
+                sync_folder(self.folder)
             except OSError:
                 os.close(file)
                 self._path(number).unlink(missing_ok=True)
@@ -270,7 +344,7 @@ class Journal:
         rest = memoryview(chunk)
         try:
             while rest:
-                rest = rest[os.pwrite(file, rest, offset + len(chunk) - len(rest)) :]
+                rest = rest[_pwrite(file, rest, offset + len(chunk) - len(rest)) :]
         except OSError:
             os.ftruncate(file, offset)
             raise
@@ -281,6 +355,17 @@ class Journal:
             raise
         with self._guard:
             self._sizes[self._number] = offset + len(chunk)
+            self._mark(Position(self._number, offset))
+
+    def _mark(self, position: Position) -> None:
+        """Remember when what begins at `position` was journalled: coarser, the longer the way back is."""
+        now_ns = time.monotonic_ns()
+        if self._marks and now_ns - self._marks[-1][1] < self._mark_every_ns:
+            return
+        self._marks.append((position, now_ns))
+        if len(self._marks) > _MARKS:
+            del self._marks[1::2]
+            self._mark_every_ns *= 2
 
     def _abandon(self, file: int, end: int) -> None:
         """Append no more to this segment: after a failed fsync nobody knows what a second one would mean."""
@@ -290,7 +375,7 @@ class Journal:
         finally:
             os.close(file)
         if not end:
-            self._path(self._number).unlink()
+            self._path(self._number).unlink(missing_ok=True)
             with self._guard:
                 del self._sizes[self._number]
 
@@ -298,9 +383,13 @@ class Journal:
         return self.folder / f"{number:012}{_SUFFIX}"
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _pwrite(file: int, content: memoryview, offset: int) -> int:
+    written = os.pwrite(file, content, offset)
+    if not written:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return written
+
+
+def _joined(tail: Damage, more: Damage) -> Damage:
+    """Return both as one; of its bytes no more than can be looked at."""
+    return Damage((tail.content + more.content)[:_WINDOW_BYTES], tail.start, more.end)

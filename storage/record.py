@@ -3,7 +3,8 @@
     mark | length of the body u32 | CRC-32 u32 | body;    body = parts u32 | length of each part u32 … | the parts
 
 all little-endian. The checksum also covers the segment's number and the record's place in it, so that bytes of another
-record, of another time or inside a payload, never pass for this one.
+record, of another time or inside a payload, never pass for this one. What a length or a count says is believed only
+within the bytes that are there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+LARGEST_BYTES = 1 << 30  # of a record; one that claims more is damage, and nobody allocates what it claims
+MOST_PARTS = 1 << 16
 
 _MARK = b"AJ1\n"
 _HEADER = struct.Struct("<4sII")  # mark, length of the body, checksum
@@ -48,24 +52,48 @@ class Damage(NamedTuple):
     end: Position
 
 
+def size(parts: Parts) -> int:
+    """Return how many bytes the record of a message's parts takes."""
+    return _HEADER.size + _COUNT.size * (len(parts) + 1) + sum(map(len, parts))
+
+
+def fits(parts: Parts) -> bool:
+    """Tell whether a message can be a record at all."""
+    return len(parts) <= MOST_PARTS and size(parts) <= LARGEST_BYTES
+
+
 def encode(parts: Parts, place: Position) -> bytes:
-    """Return the record of a message's parts, for this place and no other."""
+    """Return the record of a message's parts, which must fit, for this place and no other."""
     body = b"".join((struct.pack(f"<{len(parts) + 1}I", len(parts), *map(len, parts)), *parts))
     return _HEADER.pack(_MARK, len(body), _checksum(place, body)) + body
 
 
-def parse(content: bytes, start: Position) -> Iterator[Record | Damage]:
-    """Yield all of `content`, which lies at `start`: records, and the stretches between them that are none."""
+def parse(content: bytes, start: Position, more_bytes: int = 0) -> Iterator[Record | Damage]:
+    """Yield what `content`, which lies at `start`, holds: records, and the stretches between them that are none.
+
+    If `more_bytes` lie behind it, what may be a record that goes on there is left out, with all after it: read again
+    from there, at least `claimed_bytes`.
+    """
     place = 0
     while place < len(content):
         record = _record(content, place, start)
         if record is not None:
             yield record
             place = record.end.offset - start.offset
-        else:
-            following = _next_record(content, place + 1, start)
-            yield Damage(content[place:following], start.further(place), start.further(following))
-            place = following
+            continue
+        if _is_open(content, place, more_bytes):
+            return
+        following = _next_record(content, place + 1, start, more_bytes)
+        yield Damage(content[place:following], start.further(place), start.further(following))
+        place = following
+
+
+def claimed_bytes(content: bytes) -> int:
+    """Return how many bytes the record takes that `content` seems to begin with."""
+    if len(content) < _HEADER.size:
+        return _HEADER.size
+    _, length, _ = _HEADER.unpack_from(content)
+    return _HEADER.size + int(length)
 
 
 def _checksum(place: Position, body: bytes | memoryview) -> int:
@@ -75,27 +103,43 @@ def _checksum(place: Position, body: bytes | memoryview) -> int:
 def _record(content: bytes, place: int, start: Position) -> Record | None:
     """Return the record that begins at `place` of what was read from `start` on; None if there is none."""
     begin = place + _HEADER.size
-    if begin > len(content):
+    if begin + _COUNT.size > len(content):
         return None
     mark, length, checksum = _HEADER.unpack_from(content, place)
     end = begin + length
-    if mark != _MARK or end > len(content):
-        return None
-    position = start.further(place)
-    if _checksum(position, memoryview(content)[begin:end]) != checksum:
+    if mark != _MARK or end > len(content) or end - place > LARGEST_BYTES:
         return None
     count = _COUNT.unpack_from(content, begin)[0]
-    parts, at = [], begin + _COUNT.size * (count + 1)
-    for size in struct.unpack_from(f"<{count}I", content, begin + _COUNT.size):
-        parts.append(content[at : at + size])
-        at += size
+    at = begin + _COUNT.size * (count + 1)
+    if count > MOST_PARTS or at > end:
+        return None
+    sizes = struct.unpack_from(f"<{count}I", content, begin + _COUNT.size)
+    position = start.further(place)
+    if at + sum(sizes) != end or _checksum(position, memoryview(content)[begin:end]) != checksum:
+        return None
+    parts = []
+    for part in sizes:
+        parts.append(content[at : at + part])
+        at += part
     return Record(parts, position, start.further(end))
 
 
-def _next_record(content: bytes, place: int, start: Position) -> int:
-    """Return where the next record after damage begins: the end if there is none."""
+def _is_open(content: bytes, place: int, more_bytes: int) -> bool:
+    """Tell whether a record may begin at `place` and end in the bytes behind `content`."""
+    if not more_bytes or not content.startswith(_MARK[: len(content) - place], place):
+        return False
+    rest = len(content) - place
+    return rest < _HEADER.size or rest < claimed_bytes(content[place : place + _HEADER.size]) <= min(
+        rest + more_bytes, LARGEST_BYTES
+    )
+
+
+def _next_record(content: bytes, place: int, start: Position, more_bytes: int) -> int:
+    """Return where the next record after damage begins, or what may be one: the end if there is none."""
+    begin = place
     while (place := content.find(_MARK, place)) >= 0:
-        if _record(content, place, start) is not None:
+        if _record(content, place, start) is not None or _is_open(content, place, more_bytes):
             return place
         place += 1
-    return len(content)
+    # the last bytes may be the beginning of a mark
+    return max(begin, len(content) - len(_MARK) + 1) if more_bytes else len(content)
