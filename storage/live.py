@@ -1,14 +1,22 @@
-"""The live picture in Redis: what happened lately, for the console and for anybody else who reads these keys.
+"""The live picture in Redis: what happened lately, for the console and for any other program that reads these keys.
 
-All begin with `andon:{station}:`. Losing Redis loses nothing but this picture.
+All begin with `andon:{station}:`. Losing Redis loses nothing but this picture. JSON is that of the messages of
+`config/messages.py`; fields are added to it and never change their meaning, so pass over those that you do not know.
 
-    parts             stream, the last 500 or so: fields `part_id` and `verdict` (a Verdict as JSON)
-    gates             stream, the last 500 or so: fields `part_id` and `gate_report` (a GateReport as JSON)
+    parts             stream, the last 500 or so verdicts: fields `part_id` and `verdict` (a Verdict). The one to follow
+                      from other programs: XREAD from the last id that you saw, or `$`. In the order of their arrival,
+                      each once. What came during an outage of Redis is missing here: PostgreSQL has it
+    gates             stream, the last 500 or so: fields `part_id` and `gate_report` (a GateReport)
+    events            stream, the last 500 or so: fields `event_id` and `event` (an Event)
+    alarms            hash: the conditions that are on, `{service}:{name}` to the Event by which it began; gone 5 s
+                      after storage's last word, and not there while nothing is on
     counters          hash: `run`, and of this run PASS REJECT REVIEW FAULT (parts by verdict) and
                       PASSED EJECTED UNSEEN (parts by what the PLC saw at the gate)
-    health:{service}  a Health as JSON, gone 5 s after the process's last word
+    health:{service}  a Health, gone 5 s after the process's last word
     image:{part_id}:{camera}:{purpose}:{region}
-                      a JPEG, gone after 10 minutes; `region` is empty for a whole view
+                      a JPEG or PNG, gone after 10 minutes; `region` is empty for a whole view. All together are at most
+                      4000 and 64 MiB: the oldest go first, and half of them whenever Redis has no memory left
+    images            sorted set: which images there are, `{part_id}:{camera}:{purpose}:{region}` by Unix time in ms
 """
 
 from __future__ import annotations
@@ -18,24 +26,26 @@ import queue
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
 from config.errors import StoreError
 from config.log import Condition
 from config.messages import Event, Evidence, GateOutcome, GateReport, Health, Judgement, Verdict
+from storage.pictures import Bound, Pictures
 
 LiveMessage = Verdict | GateReport | Evidence | Event | Health
+_Fields = dict[bytes | bytearray | memoryview | str | int | float, bytes | bytearray | memoryview | str | int | float]
 _Entry = tuple[LiveMessage, Sequence[bytes]]
 
 _STREAM_LENGTH = 500
 _HEALTH_MS = 5_000
-_IMAGE_S = 600
 _WAITING = 4096  # messages; while Redis is away they are not kept but counted
 _BATCH = 256
 _REMEMBERED = 10_000
@@ -52,8 +62,11 @@ class Keys:
         prefix = f"andon:{station}:"
         self.parts = f"{prefix}parts"
         self.gates = f"{prefix}gates"
+        self.events = f"{prefix}events"
+        self.alarms = f"{prefix}alarms"
         self.counters = f"{prefix}counters"
-        self.all_health = f"{prefix}health:*"
+        self.images = f"{prefix}images"
+        self.image_prefix = f"{prefix}image:"
         self._prefix = prefix
 
     def health(self, service: str) -> str:
@@ -61,28 +74,38 @@ class Keys:
         return f"{self._prefix}health:{service}"
 
     def image(self, part_id: str, camera: str, purpose: str, region: int | None) -> str:
-        """Name a JPEG."""
-        return f"{self._prefix}image:{part_id}:{camera}:{purpose}:{'' if region is None else region}"
+        """Name an image."""
+        return f"{self.image_prefix}{image_name(part_id, camera, purpose, region)}"
+
+
+def image_name(part_id: str, camera: str, purpose: str, region: int | None) -> str:
+    """Name an image among the station's images."""
+    return f"{part_id}:{camera}:{purpose}:{'' if region is None else region}"
 
 
 class LivePicture(threading.Thread):
     """Keep the picture of `run` at the Redis `url` up to date; never make anybody wait."""
 
-    def __init__(self, url: str, station: str, run: str, counters: Counter[str]) -> None:
+    def __init__(self, url: str, station: str, run: str, counters: Counter[str], bound: Bound | None = None) -> None:
         super().__init__(name="redis", daemon=True)
         self._redis = _connect(url)
         self._keys = Keys(station)
+        self._pictures = Pictures(self._keys.image_prefix, self._keys.images, bound or Bound())
         self._run_id = run
         self._ours = f"{station}-{run}-"
         self._counters = counters
         self._waiting: queue.Queue[_Entry | None] = queue.Queue(_WAITING)
         self._crowded = Condition("redis_crowded", counters)
         self._down = Condition("redis_down", counters)
+        self._refusing = Condition("redis_refuses", counters)
+        self._refused: dict[str, str] = {}  # what Redis does not take, and why
         self._tally: Counter[str] = Counter()
         self._before: Counter[str] | None = None  # what an earlier process of this run counted; None: not read yet
         self._shown: OrderedDict[str, None] = OrderedDict()  # records of late, so that none is counted twice
+        self._known = False  # whether it has been read which pictures there are
         self._retry_ns = 0
         self._stopping = threading.Event()
+        self.alarms: tuple[Event, ...] = ()  # the conditions that are on, for the next batch
         self.problem: str | None = None
 
     def offer(self, message: LiveMessage, payload: Sequence[bytes] = ()) -> None:
@@ -112,17 +135,17 @@ class LivePicture(threading.Thread):
             entries = [entry for entry in batch if entry is not None]
             away = time.monotonic_ns() < self._retry_ns
             try:
-                if self._before is None and not away:
-                    self._before = self._recall()
+                if not away:
+                    self._recall()
                 entries = [entry for entry in entries if self._is_new(entry[0])]
                 if away:
                     self._lose(entries)
                 else:
                     self._show(entries)
-                    self.problem = None
                     self._down.end()
             except RedisError as error:
                 self._lose(entries)
+                self._known = False
                 self._retry_ns = time.monotonic_ns() + _RETRY_NS
                 self.problem = f"Redis: {error}"
                 self._down.occur(error=str(error))
@@ -130,13 +153,16 @@ class LivePicture(threading.Thread):
     def _lose(self, entries: Sequence[_Entry]) -> None:
         self._counters["redis_lost"] += len(entries)
 
-    def _recall(self) -> Counter[str]:
-        """Read what an earlier process of this run has shown."""
-        for stream, kind in ((self._keys.parts, "verdict"), (self._keys.gates, "gate")):
-            for entry in reversed(_newest(self._redis, stream, _STREAM_LENGTH)):
-                self._shown[f"{kind}:{entry[b'part_id'].decode()}"] = None
-        run, counted = _counted(self._redis, self._keys)
-        return counted if run == self._run_id else Counter()
+    def _recall(self) -> None:
+        """Read what there is: once, what an earlier process of this run has shown; after each outage, the pictures."""
+        if self._before is None:
+            for stream, kind in ((self._keys.parts, "verdict"), (self._keys.gates, "gate")):
+                for part_id in _part_ids(self._redis, stream):
+                    self._shown[f"{kind}:{part_id}"] = None
+            self._before = _counted(self._redis, self._keys, self._run_id)
+        if not self._known:
+            self._pictures.recall(self._redis)
+            self._known = True
 
     def _is_new(self, message: LiveMessage) -> bool:
         """Tell whether a message has not been seen yet, and count it if it is a record of this run."""
@@ -152,64 +178,82 @@ class LivePicture(threading.Thread):
         return True
 
     def _show(self, entries: Sequence[_Entry]) -> None:
+        """Write everything at once; what Redis refuses is lost alone."""
         with self._redis.pipeline(transaction=False) as pipeline:
-            for message, payload in entries:
-                match message:
-                    case Verdict():
-                        _append(pipeline, self._keys.parts, "verdict", message)
-                    case GateReport():
-                        _append(pipeline, self._keys.gates, "gate_report", message)
-                    case Evidence():
-                        key = self._keys.image(message.part_id, message.camera, message.purpose, message.region)
-                        pipeline.set(key, b"".join(payload), ex=_IMAGE_S)
-                    case Health():
-                        pipeline.set(self._keys.health(message.service), message.model_dump_json(), px=_HEALTH_MS)
-            counts = self._tally + (self._before or Counter())
-            pipeline.hset(self._keys.counters, "run", self._run_id)
-            for name in _COUNTED:
-                pipeline.hset(self._keys.counters, name, str(counts[name]))
-            pipeline.execute()
+            written: list[tuple[str, int]] = []  # of each command: what it writes, and which entry it shows
+            for index, (message, payload) in enumerate(entries):
+                what = self._add(pipeline, message, payload)
+                written += [(what, index)] * (len(pipeline) - len(written))
+            self._add_counters(pipeline)
+            self._add_alarms(pipeline)
+            written += [("counters", -1)] + [("alarms", -1)] * (len(pipeline) - len(written) - 1)
+            answers = pipeline.execute(raise_on_error=False)
+        refused = {
+            place: answer for place, answer in zip(written, answers, strict=True) if isinstance(answer, RedisError)
+        }
+        for what in {what for what, _ in written}:
+            self._refused.pop(what, None)
+        self._refused.update({what: f"{what}: {_reason(error)}" for (what, _), error in refused.items()})
+        self._counters["redis_lost"] += len({index for _, index in refused} - {-1})
+        self._say(full=any(isinstance(error, OutOfMemoryError) for error in refused.values()))
+
+    def _say(self, *, full: bool) -> None:
+        """Say what Redis refuses, and make room where it has no memory left."""
+        if full:
+            self._pictures.halve(self._redis)
+        self.problem = f"Redis refuses {'; '.join(sorted(self._refused.values()))}" if self._refused else None
+        if self.problem:
+            self._refusing.occur(reason=self.problem)
+        else:
+            self._refusing.end()
+
+    def _add(self, pipeline: Pipeline, message: LiveMessage, payload: Sequence[bytes]) -> str:
+        """Add what shows a message, and return what is written."""
+        match message:
+            case Verdict():
+                _append(pipeline, self._keys.parts, {"part_id": message.part_id, "verdict": message.model_dump_json()})
+                return "parts"
+            case GateReport():
+                fields: _Fields = {"part_id": message.part_id, "gate_report": message.model_dump_json()}
+                _append(pipeline, self._keys.gates, fields)
+                return "gates"
+            case Evidence():
+                name = image_name(message.part_id, message.camera, message.purpose, message.region)
+                self._pictures.set(pipeline, name, b"".join(payload))
+                return "images"
+            case Event():
+                _append(pipeline, self._keys.events, {"event_id": message.event_id, "event": message.model_dump_json()})
+                return "events"
+            case Health():
+                pipeline.set(self._keys.health(message.service), message.model_dump_json(), px=_HEALTH_MS)
+                return "health"
+
+    def _add_counters(self, pipeline: Pipeline) -> None:
+        counts = self._tally + (self._before or Counter())
+        values: _Fields = {"run": self._run_id, **{name: str(counts[name]) for name in _COUNTED}}
+        pipeline.hset(self._keys.counters, mapping=values)
+
+    def _add_alarms(self, pipeline: Pipeline) -> None:
+        pipeline.delete(self._keys.alarms)
+        on: _Fields = {f"{event.service}:{event.name}": event.model_dump_json() for event in self.alarms}
+        if on:
+            pipeline.hset(self._keys.alarms, mapping=on)
+            pipeline.pexpire(self._keys.alarms, _HEALTH_MS)
 
 
-class LiveView:
-    """Read the live picture, for the console."""
+class LiveImages:
+    """Read the images of the last minutes, for the console."""
 
     def __init__(self, url: str, station: str) -> None:
         self._redis = _connect(url)
         self._keys = Keys(station)
 
-    def parts(self, limit: int = 50) -> list[Verdict]:
-        """Return the last verdicts, newest first; raise StoreError if Redis does not answer."""
-        return [Verdict.model_validate_json(text) for text in self._newest(self._keys.parts, b"verdict", limit)]
-
-    def gates(self, limit: int = 50) -> list[GateReport]:
-        """Return the last gate reports, newest first; raise StoreError if Redis does not answer."""
-        return [GateReport.model_validate_json(text) for text in self._newest(self._keys.gates, b"gate_report", limit)]
-
-    def counters(self) -> dict[str, int]:
-        """Return this run's counts by name; raise StoreError if Redis does not answer."""
-        with _translated():
-            return dict(_counted(self._redis, self._keys)[1])
-
-    def health(self) -> list[Health]:
-        """Return the last word of every process that spoke in the last 5 s, by name; raise StoreError."""
-        with _translated():
-            names = sorted(self._redis.scan_iter(self._keys.all_health, count=1000))
-            found = self._redis.mget(names) if names else []
-        return [Health.model_validate_json(text) for text in found if text is not None]
-
     def image(self, part_id: str, camera: str, purpose: str, region: int | None = None) -> bytes | None:
-        """Return a JPEG of the last ten minutes; raise StoreError if Redis does not answer."""
-        with _translated():
+        """Return an image of the last ten minutes; raise StoreError if Redis does not answer."""
+        try:
             return cast("bytes | None", self._redis.get(self._keys.image(part_id, camera, purpose, region)))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._redis.close()
-
-    def _newest(self, stream: str, field: bytes, limit: int) -> list[bytes]:
-        with _translated():
-            return [entry[field] for entry in _newest(self._redis, stream, limit)]
+        except RedisError as error:
+            raise StoreError(f"Redis: {error}") from error
 
 
 def _connect(url: str) -> Redis:
@@ -217,23 +261,30 @@ def _connect(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=retry)
 
 
-def _append(pipeline: Pipeline, stream: str, field: str, message: Verdict | GateReport) -> None:
-    pipeline.xadd(
-        stream, {"part_id": message.part_id, field: message.model_dump_json()}, maxlen=_STREAM_LENGTH, approximate=True
-    )
+def _append(pipeline: Pipeline, stream: str, fields: _Fields) -> None:
+    pipeline.xadd(stream, fields, maxlen=_STREAM_LENGTH, approximate=True)
 
 
-def _newest(redis: Redis, stream: str, limit: int) -> list[dict[bytes, bytes]]:
-    # redis-py allows for text and for no answer too; without decode_responses it is always this
-    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", redis.xrevrange(stream, count=limit))
-    return [fields for _, fields in entries]
+def _part_ids(redis: Redis, stream: str) -> list[str]:
+    """Return the parts in a stream, oldest first; none where the key is not ours to read."""
+    try:
+        # redis-py allows for text and for no answer too; without decode_responses it is always this
+        entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", redis.xrevrange(stream, count=_STREAM_LENGTH))
+    except ResponseError:
+        return []
+    return [fields.get(b"part_id", b"").decode(errors="replace") for _, fields in reversed(entries)]
 
 
-def _counted(redis: Redis, keys: Keys) -> tuple[str, Counter[str]]:
-    """Return the run that Redis has counters of, and these."""
-    found = cast("dict[bytes, bytes]", redis.hgetall(keys.counters))
-    run = found.pop(b"run", b"").decode()
-    return run, Counter({name.decode(): int(count) for name, count in found.items()})
+def _counted(redis: Redis, keys: Keys, run: str) -> Counter[str]:
+    """Return what Redis has counted of `run` by now; nothing where the key is not ours to read."""
+    try:
+        found = cast("dict[bytes, bytes]", redis.hgetall(keys.counters))
+    except ResponseError:
+        return Counter()
+    if found.get(b"run") != run.encode():
+        return Counter()
+    counts = {name: found.get(name.encode(), b"") for name in _COUNTED}
+    return Counter({name: int(count) for name, count in counts.items() if count.isdigit()})
 
 
 def _counted_as(message: Verdict | GateReport) -> str:
@@ -242,9 +293,12 @@ def _counted_as(message: Verdict | GateReport) -> str:
     return message.outcome.value if message.outcome else _UNSEEN
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise StoreError(f"Redis: {error}") from error
+def _reason(error: RedisError) -> str:
+    """Say why Redis refuses a command, where we know."""
+    if isinstance(error, OutOfMemoryError):
+        return "its memory is full (maxmemory)"
+    if isinstance(error, ReadOnlyError):
+        return "it is a read-only replica"
+    if "WRONGTYPE" in str(error):
+        return "another program has put something else at this key: remove it"
+    return str(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import zmq
 from config import bus
 from config.bus import Receiver
 from config.errors import StoreError
+from config.events import Severity
 from config.home import Home
 from config.log import Condition, logger
 from config.messages import AnyMessage, Event, Evidence, GateReport, Health, Recorded, Verdict, encode
@@ -24,6 +26,7 @@ from storage import store
 from storage.addresses import database_url, redis_url
 from storage.journal import Journal
 from storage.live import LivePicture
+from storage.lookout import Lookout
 from storage.postgres import PostgresWriter
 
 _MB = 1024 * 1024
@@ -34,6 +37,7 @@ _FIRST_TRY_S = 1.0  # what READY waits for PostgreSQL; the journal takes records
 _CALM_NS = 1_000_000_000  # couriers bring a refused record again twice in this time
 _DRAIN_S = 0.8
 _LIVE_S = 0.1
+_OURSELVES = b""  # the peer that wants no answer
 
 RecordMessage = Verdict | GateReport | Evidence | Event
 
@@ -68,7 +72,9 @@ class Storage(Service):
             self.home.journal, limits.journal_limit_mb * _MB, limits.free_disk_mb * _MB, self.counters
         )
         self._opened.callback(self._journal.close)
-        self._live = LivePicture(redis, station.station, self.home.read_run().run_id, self.counters)
+        run = self.home.read_run().run_id
+        self._lookout = Lookout(self.home.path, station.station, run, self.counters)
+        self._live = LivePicture(redis, station.station, run, self.counters)
         self._live.start()
         self._opened.callback(self._live.stop, _LIVE_S)
         images = store.connect(limits.images, station.station)
@@ -87,8 +93,10 @@ class Storage(Service):
         self._judge()
 
     def tick(self, now_ns: int) -> None:
-        """Journal what has come in this round."""
+        """Journal what has come in this round, our own events with it."""
+        self._group += [_Waiting(event, [], _OURSELVES) for event in self._lookout.due(self._conditions(), now_ns)]
         self._commit()
+        self._live.alarms = self._lookout.on
         if now_ns - self._refused_ns > _CALM_NS:
             self._refused.end()
         self._judge()
@@ -121,7 +129,14 @@ class Storage(Service):
         if self._states.get(message.service) != message.state:
             self._states[message.service] = message.state
             logger().info("state", of=message.service, state=message.state, detail=message.detail)
+        self._lookout.hear(message)
         self._live.offer(message)
+
+    def _conditions(self) -> Iterator[tuple[str, Severity, str | None]]:
+        """Say what is wrong with storage itself, and what is not."""
+        yield "not_journalled", "ALARM", "records are not journalled: see the log" if self._refused.active else None
+        yield "not_written", "WARNING", self._writer.problem
+        yield "redis_down", "WARNING", self._live.problem
 
     def _commit(self) -> None:
         """Journal the group with one fsync, then acknowledge it and let the others know."""
@@ -134,22 +149,34 @@ class Storage(Service):
                 fresh.setdefault(waiting.message.record_id, waiting)
         self._write(list(fresh.values()))
         recorded: defaultdict[bytes, list[str]] = defaultdict(list)
-        for message, payload, peer in group:
-            if not _is_kept(message):
-                self.counters["live_images"] += 1
-                self._live.offer(message, payload)
-            elif message.record_id not in self._recent:
-                continue  # not on disk: its courier will bring it again
-            elif fresh.pop(message.record_id, None) is None:
-                self.counters["doubles"] += 1
-            else:
-                self.counters[message.kind.partition("/")[0]] += 1
-                self._live.offer(message, payload)
-            recorded[peer].append(message.record_id)
+        for waiting in group:
+            if self._settled(waiting, fresh):
+                recorded[waiting.peer].append(waiting.message.record_id)
+        recorded.pop(_OURSELVES, None)
         for peer, record_ids in recorded.items():
             bus.send(self._records, Recorded(record_ids=tuple(record_ids)), to=peer)
         while len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
+
+    def _settled(self, waiting: _Waiting, fresh: dict[str, _Waiting]) -> bool:
+        """Count and show a record; False if it is not on disk, so that it has to be brought again."""
+        message, payload, peer = waiting
+        if not _is_kept(message):
+            self.counters["live_images"] += 1
+            self._live.offer(message, payload)
+        elif message.record_id not in self._recent:
+            if isinstance(message, Event) and peer == _OURSELVES:
+                self._lookout.refused(message)
+            return False
+        elif fresh.pop(message.record_id, None) is None:
+            self.counters["doubles"] += 1
+        else:
+            self.counters[message.kind.partition("/")[0]] += 1
+            self._live.offer(message, payload)
+            if isinstance(message, Event):
+                note = self._lookout.journalled if peer == _OURSELVES else self._lookout.saw
+                note(message)
+        return True
 
     def _write(self, fresh: list[_Waiting]) -> None:
         if not fresh:
@@ -172,8 +199,7 @@ class Storage(Service):
         """Say how things are."""
         self.counters["journal_bytes"] = self._journal.size_bytes
         self.counters["journal_backlog_bytes"] = self._writer.backlog_bytes
-        journal = "records are not journalled: see the log" if self._refused.active else None
-        problems = [problem for problem in (journal, self._writer.problem, self._live.problem) if problem]
+        problems = [detail for _, _, detail in self._conditions() if detail]
         self.state, self.detail = ("DEGRADED" if problems else "READY"), "; ".join(problems)
 
 

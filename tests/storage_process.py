@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy
 import zmq
+from live_picture import LivePictureReader
 from live_servers import Servers, state_folder
 from redis import Redis
 from sqlalchemy import func, select
@@ -40,7 +41,6 @@ from config.messages import (
     encode,
 )
 from config.station import CameraSection, PlcSection, Station, StorageSection
-from storage.live import LiveView
 from storage.query import QueryService
 from storage.schema import metadata
 
@@ -148,7 +148,7 @@ class Storage:
         self.environment = {**os.environ, "ANDON_DATABASE_URL": database, "ANDON_REDIS_URL": redis}
         self.database = database
         self.query = QueryService(database)
-        self.live = LiveView(redis, "st")
+        self.live = LivePictureReader(redis, "st")
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "storage.log"
         self._senders: list[Sender] = []

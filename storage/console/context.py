@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from config.station import Station
 from storage.console.live import LiveFeed
-from storage.live import LiveView
+from storage.live import LiveImages
 from storage.query import QueryService
 
 
@@ -22,7 +22,7 @@ class Console:
     station: Station
     products: tuple[str, ...]
     feed: LiveFeed
-    live: LiveView
+    live: LiveImages
     query: QueryService
     counters: Counter[str]
 

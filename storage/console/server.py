@@ -25,7 +25,7 @@ from storage.addresses import database_url, redis_url
 from storage.console.app import make_app
 from storage.console.context import Console
 from storage.console.live import LiveFeed
-from storage.live import LiveView
+from storage.live import LiveImages
 from storage.query import QueryService
 
 _ALIVE_S = 0.5
@@ -48,7 +48,7 @@ class ConsoleServer(Service):
             station=station,
             products=tuple(products),
             feed=LiveFeed(station, redis, self.counters),
-            live=LiveView(redis, station.station),
+            live=LiveImages(redis, station.station),
             query=QueryService(database),
             counters=self.counters,
         )
