@@ -14,11 +14,11 @@ from pathlib import Path
 from config import files
 from config.errors import StoreError
 from config.log import Condition, logger
-from storage.record import Position
+from storage.record import MOST_SEGMENTS, Position
 
 _REMEMBERED = 100_000  # more than a transaction has records
 _KINDS = ("refused", "damaged")
-_NAME = re.compile(r"([0-9]{12,19})-[0-9]{10,19}(\.[a-z]+)?")
+_NAME = re.compile(r"([0-9]{12})-[0-9]{10,}(\.[a-z]+)?")
 
 
 class Aside:
@@ -34,7 +34,8 @@ class Aside:
         for path in sorted(self._found(), key=lambda path: path.name):
             self._sizes[path] = path.stat().st_size
         self.size_bytes = sum(self._sizes.values())
-        self.last_segment = max((int(path.name.partition("-")[0]) for path in self._sizes), default=0)
+        segments = (int(path.name.partition("-")[0]) for path in self._sizes)
+        self.last_segment = max((number for number in segments if number < MOST_SEGMENTS), default=0)
 
     def keep(self, kind: str, start: Position, contents: Mapping[str, bytes]) -> bool:
         """Keep `contents` by suffix, the one that matters last; False if that was done before. Raise StoreError.

@@ -36,8 +36,7 @@ from storage.record import Damage, Parts, Position, Record
 _SEGMENT_BYTES = 16 * 1024 * 1024
 _SEGMENTS_AT_LEAST = 8  # in the bound: space comes back one segment at a time
 _SUFFIX = ".segment"
-_NAME = re.compile(r"[0-9]{12,19}\.segment")
-_HIGHEST = 1 << 62  # of a segment's number: PostgreSQL's integers hold it and all that come after
+_NAME = re.compile(r"[0-9]{12}\.segment")
 _ASIDE_SHARE = 8  # of the bound, for what is kept aside
 _WINDOW_BYTES = 8 * 1024 * 1024  # read at once, unless a record is larger
 _IDENTITY = re.compile(r"[0-9a-f]{32}")
@@ -224,9 +223,9 @@ class Journal:
         """Find out which segments there are; what only looks like one is logged and left alone."""
         now_ns, now_s = time.monotonic_ns(), time.time()
         strange = []
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: (len(path.name), path.name)):
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path.name):
             number = int(path.stem) if _NAME.fullmatch(path.name) else 0
-            if not 0 < number < _HIGHEST or path != self._path(number):
+            if not 0 < number < framing.MOST_SEGMENTS:
                 strange.append(path.name)
                 continue
             self._number = max(self._number, number)
@@ -326,6 +325,8 @@ class Journal:
             number = self._number + 1
             while os.path.lexists(self._path(number)):
                 number += 1  # somebody else's
+            if number >= framing.MOST_SEGMENTS:
+                raise OSError(errno.EFBIG, f"{self._path(number - 1)} has the highest number that there is: remove it")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             file = os.open(self._path(number), flags, 0o644)
             try:

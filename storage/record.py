@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 LARGEST_BYTES = 1 << 30  # of a record; one that claims more is damage, and nobody allocates what it claims
 MOST_PARTS = 1 << 16
+MOST_SEGMENTS = 1 << 31  # a segment and an offset together are one of PostgreSQL's 64-bit integers
 
 _MARK = b"AJ1\n"
 _HEADER = struct.Struct("<4sII")  # mark, length of the body, checksum

@@ -369,21 +369,40 @@ def test_record_that_no_reader_would_believe_is_not_taken(tmp_path: Path, parts:
 
 def test_strange_files_are_left_alone_and_said(tmp_path: Path) -> None:
     (tmp_path / "000000000003.segment").mkdir()
-    strange = ["1.segment", "x.segment", f"{2**63 - 1}.segment", f"{2**80}.segment", "000000000000.segment"]
+    strange = [
+        "1.segment",
+        "x.segment",
+        f"{2**63 - 1}.segment",
+        f"{2**80}.segment",
+        f"{2**31:012}.segment",
+        "000000000000.segment",
+    ]
     for name in strange:
         (tmp_path / name).write_bytes(b"mine")
     counters: Counter[str] = Counter()
     made = Journal(tmp_path, PLENTY, 0, counters)
     made.append([record(0)])
-    assert counters["strange_files"] == 6
+    assert counters["strange_files"] == 7
     assert (tmp_path / "000000000004.segment").exists()
     made.release(made.read(made.resume(None), PLENTY).end)
     assert {(tmp_path / name).read_bytes() for name in strange} == {b"mine"}
 
 
-@pytest.mark.parametrize("last", [10**12 - 1, 10**12, 2**61])
-def test_numbers_of_more_digits_are_read_again(tmp_path: Path, last: int) -> None:
-    (tmp_path / f"{last:012}.segment").touch()
+def test_number_beyond_those_that_postgres_can_hold_is_never_written(tmp_path: Path) -> None:
+    last = tmp_path / f"{2**31 - 1:012}.segment"
+    last.touch()
+    made = journal(tmp_path)
+    with pytest.raises(StoreError, match="highest number that there is: remove it"):
+        made.append([record(0)])
+    made.close()
+    last.unlink()
+    assert journal(tmp_path).append([record(0)]) == [0]
+
+
+@pytest.mark.parametrize("name", [f"{2**31 - 3:012}.segment", "refused/999999999999-0000000000.record"])
+def test_whatever_numbers_there_are_new_records_are_read_after_a_restart(tmp_path: Path, name: str) -> None:
+    (tmp_path / "refused").mkdir()
+    (tmp_path / name).touch()
     first = journal(tmp_path)
     first.append([record(0)])
     first.close()
