@@ -43,12 +43,19 @@ def database(home: Home, doing: str) -> Iterator[str]:
     home.make()
     with HomeLock(home.path) as lock:
         lock.tell(doing=doing)
-        supervisor = Supervisor(home.runtime, Logbook(home.log, StringIO()))
-        try:
-            supervisor.start([Program.of_server(server)], _READY_WITHIN_S)
-            for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-                signal.signal(number, handler)  # from here on the command is what is interrupted
+        with running(server, home):
             migrate(server.url)
             yield server.url
-        finally:
-            supervisor.stop()
+
+
+@contextmanager
+def running(server: Postgres, home: Home) -> Iterator[None]:
+    """Run the embedded server for the time of a `with` block; the caller holds the lock of `home`."""
+    supervisor = Supervisor(home.runtime, Logbook(home.log, StringIO()))
+    try:
+        supervisor.start([Program.of_server(server)], _READY_WITHIN_S)
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            signal.signal(number, handler)  # from here on the command is what is interrupted
+        yield
+    finally:
+        supervisor.stop()

@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+RESTORING = "restoring"  # the folder in a state folder where `andon restore` makes things ready
+
+
 class HomeLock:
     """Hold `home/lock` for the time of a `with` block; the kernel releases it with the process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, restores: bool = False) -> None:
+        """Name the state folder; `restores`: whoever takes the lock ends a restore that was interrupted."""
         self._path = folder / "lock"
+        self._restores = restores
         self._descriptor = -1
 
     def __enter__(self) -> Self:
-        """Take the lock; raise ConfigurationError that names the holder."""
+        """Take the lock; raise ConfigurationError that names the holder, or a restore that is not finished."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,6 +38,11 @@ class HomeLock:
                 f"{self._path.parent}: a station runs here already: {holder}; "
                 "stop it, or give this one a state folder of its own with --home"
             ) from None
+        if not self._restores and (self._path.parent / RESTORING).exists():
+            os.close(self._descriptor)
+            raise ConfigurationError(
+                f"{self._path.parent}: a restore into this state folder was interrupted: run `andon restore` again"
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -33,25 +33,40 @@ def migrate(url: str, revision: str = "head") -> None:
     engine = create_engine(address, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_S})
     try:
         with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            config = _config()
-            config.attributes["connection"] = connection
-            if revision == "base":
-                command.downgrade(config, revision)
-            else:
-                command.upgrade(config, revision)
+            bring(connection, revision)
     except SQLAlchemyError as error:
         shown = address.render_as_string(hide_password=True)
         raise StoreError(f"{shown}: cannot be brought to revision {revision}: {error}") from error
 
 
+def bring(connection: Connection, revision: str) -> None:
+    """Bring a database to `revision` in the transaction that is open on `connection`."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    config = _config()
+    config.attributes["connection"] = connection
+    if revision == "base":
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
+
+
+def present(connection: Connection) -> str | None:
+    """Return the revision that the database is at; None where it has no schema of ours."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def known() -> set[str]:
+    """Return the revisions that this Andon can bring a database to."""
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 def check(connection: Connection) -> None:
     """Raise StoreError unless the database is at the newest revision."""
     wanted = ScriptDirectory.from_config(_config()).get_current_head()
-    present = MigrationContext.configure(connection).get_current_revision()
-    if present != wanted:
+    found = present(connection)
+    if found != wanted:
         raise StoreError(
-            f"the database is at revision {present or 'none'}, this Andon needs {wanted}: "
+            f"the database is at revision {found or 'none'}, this Andon needs {wanted}: "
             "`andon up` migrates it, or storage.migrate.migrate(url)"
         )
 

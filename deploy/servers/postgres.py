@@ -34,6 +34,7 @@ unix_socket_directories = '{sockets}'
 unix_socket_permissions = 0700
 port = {port}
 max_connections = 40
+max_locks_per_transaction = 256        # a backup, a restore and a query of everything each hold all partitions
 shared_buffers = 64MB                # at most this is dirty when a stop must write it all
 max_wal_size = 512MB                 # bounds what a start after a crash must read again
 fsync = on
