@@ -1,7 +1,8 @@
 """The storage process: records come in, are journalled together with one fsync, and are acknowledged.
 
 The loop knows sockets and the journal only. Two threads go on from there: one to PostgreSQL (`storage/postgres.py`),
-one to Redis (`storage/live.py`); neither is ever waited for.
+one to Redis (`storage/live.py`); a third removes what is too old or too much (`storage/sweeper.py`). None is ever
+waited for.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from storage.journal import Journal
 from storage.live import LivePicture
 from storage.lookout import Lookout
 from storage.postgres import PostgresWriter
+from storage.sweeper import Sweeper
 
 _MB = 1024 * 1024
 _GROUP_BYTES = 8 * _MB  # journalled at once, at most
@@ -37,6 +39,7 @@ _FIRST_TRY_S = 1.0  # what READY waits for PostgreSQL; the journal takes records
 _CALM_NS = 1_000_000_000  # couriers bring a refused record again twice in this time
 _DRAIN_S = 0.8
 _LIVE_S = 0.1
+_SWEEP_S = 0.1
 _OURSELVES = b""  # the peer that wants no answer
 
 RecordMessage = Verdict | GateReport | Evidence | Event
@@ -83,6 +86,9 @@ class Storage(Service):
         self._writer = PostgresWriter(database, self._journal, images, self.counters)
         self._writer.start()
         self._opened.callback(self._writer.stop, _DRAIN_S)
+        self._sweeper = Sweeper(database, self.home.path, station.station, limits.retention, images, self.counters)
+        self._sweeper.start()
+        self._opened.callback(self._sweeper.stop, _SWEEP_S)
         self._records = self.bus.bind(zmq.ROUTER, self.home.endpoint("records"))
         self._receiver = Receiver(self._records, self._take, self.counters)
         self.watch(self._records, self._receive)
@@ -100,9 +106,9 @@ class Storage(Service):
         if now_ns - self._refused_ns > _CALM_NS:
             self._refused.end()
         self._judge()
-        for thread in (self._writer, self._live):
+        for thread in (self._writer, self._live, self._sweeper):
             if not thread.is_alive():
-                raise StoreError(f"the thread that writes to {thread.name} has ended: see its traceback above")
+                raise StoreError(f"the thread {thread.name} has ended: see its traceback above")
 
     def close(self) -> None:
         """Leave everything acknowledged on disk; what PostgreSQL does not take in time stays in the journal."""
@@ -137,6 +143,7 @@ class Storage(Service):
         yield "not_journalled", "ALARM", "records are not journalled: see the log" if self._refused.active else None
         yield "not_written", "WARNING", self._writer.problem
         yield "redis_down", "WARNING", self._live.problem
+        yield "space_short", "WARNING", self._sweeper.problem
 
     def _commit(self) -> None:
         """Journal the group with one fsync, then acknowledge it and let the others know."""

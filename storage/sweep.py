@@ -51,7 +51,7 @@ _SLACK = 0.05  # more is freed than must be, lest the next part passes the bound
 _ROOM_BYTES = 64 * MB  # beside what a partition's rest takes: for the log that is written ahead
 _AGAIN_S = 24 * 3600.0  # then what did not pay is weighed again, and a day's packs are looked at again
 _EVENTS = 10_000  # removed at once
-_CANCEL_S = 0.3
+_CANCEL_S = 0.1
 _TABLES = (
     schema.image,
     schema.view,
