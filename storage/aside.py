@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +23,13 @@ _NAME = re.compile(r"([0-9]{12})-[0-9]{10,}(\.[a-z]+)?")
 
 
 class Aside:
-    """Both folders; one thread keeps, others may ask for the size."""
+    """Both folders; any thread may keep something or ask for the size."""
 
     def __init__(self, folder: Path, limit_bytes: int, counters: Counter[str]) -> None:
         """Take up what `folder` has from before; raise OSError if the disk does not tell."""
         self._folder = folder
         self._limit_bytes = limit_bytes
+        self._guard = threading.RLock()  # the writer reads ahead in a second thread: both may keep something
         self._full = Condition("kept_aside_removed", counters)
         self._sizes: dict[Path, int] = {}  # oldest first
         self._known: dict[tuple[str, Position], None] = {}  # dealt with since the start, kept until now or not
@@ -42,6 +44,20 @@ class Aside:
 
         What is larger than the bound is cut.
         """
+        with self._guard:
+            return self._keep(kind, start, contents)
+
+    def note(self, kind: str, start: Position) -> bool:
+        """Remember that what lies at `start` is dealt with, as a transaction may come again; False if it was."""
+        with self._guard:
+            if (kind, start) in self._known:
+                return False
+            self._known[kind, start] = None
+            if len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            return True
+
+    def _keep(self, kind: str, start: Position, contents: Mapping[str, bytes]) -> bool:
         folder = self._folder / kind
         paths = {folder / f"{start.segment:012}-{start.offset:010}{suffix}": suffix for suffix in contents}
         if (kind, start) in self._known or list(paths)[-1] in self._sizes:
@@ -66,15 +82,6 @@ class Aside:
             self.size_bytes += size - self._sizes.pop(path, 0)
             self._sizes[path] = size
         self.note(kind, start)
-        return True
-
-    def note(self, kind: str, start: Position) -> bool:
-        """Remember that what lies at `start` is dealt with, as a transaction may come again; False if it was."""
-        if (kind, start) in self._known:
-            return False
-        self._known[kind, start] = None
-        if len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
         return True
 
     def _found(self) -> list[Path]:

@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 
 
 class Journal:
-    """Append and read records; one thread appends, one other may read and release."""
+    """Append and read records; one thread appends, others read; of these one releases, and any may refuse."""
 
     def __init__(self, folder: Path, limit_bytes: int, free_disk_bytes: int, counters: Counter[str]) -> None:
         """Open the journal in `folder`, which must exist, and cut off a torn tail.

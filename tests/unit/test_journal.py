@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,18 @@ def test_refused_records_come_in_any_order_and_again(tmp_path: Path, monkeypatch
     made.refuse(records[2], "when the transaction comes again")
     assert counters["refused_records"] == 3
     assert len(list((tmp_path / "refused").glob("*.record"))) == 3
+
+
+def test_two_threads_may_refuse_at_once(tmp_path: Path) -> None:
+    counters: Counter[str] = Counter()
+    made = Journal(tmp_path, 80_000, 0, counters)
+    made.append([record(number, 1000) for number in range(40)])
+    records = made.read(made.resume(None), PLENTY).records
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(made.refuse, found, "no") for found in [*records, *records]]:
+            done.result()
+    assert counters["refused_records"] == 40
+    assert made._aside.size_bytes == sum(file.stat().st_size for file in (tmp_path / "refused").iterdir()) <= 10_000
 
 
 def test_what_is_larger_than_the_bound_is_kept_cut(tmp_path: Path) -> None:
