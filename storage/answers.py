@@ -1,68 +1,32 @@
-"""What can be asked of the stored parts, and what is answered: the types of `storage/query.py`."""
+"""What is answered of the stored parts: the types of `storage/query.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from config.errors import InputError
-from config.files import explain
 from config.messages import GateCommand, GateOutcome, Judgement, Reason, Region
 
+Encoding = Literal["jpeg", "png"]
 Purpose = Literal["image", "crop"]
-_Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
-class Filter(_Value):
-    """Which parts are meant: all that every field given agrees with."""
-
-    since: AwareDatetime | None = None  # trigger time
-    until: AwareDatetime | None = None  # trigger time, itself not included
-    run: _Name | None = None
-    station: _Name | None = None
-    product: _Name | None = None
-    part_id: _Name | None = None
-    camera: _Name | None = None  # the part has a view of it
-    verdicts: frozenset[Judgement] = frozenset()  # empty: any
-    reason: Reason | None = None
-    score_min: FiniteFloat | None = None  # a part's score is the highest of its views
-    score_max: FiniteFloat | None = None
-
-    @model_validator(mode="after")
-    def _ranges_hold_something(self) -> Self:
-        if self.since is not None and self.until is not None and self.since >= self.until:
-            raise ValueError(f"since ({self.since.isoformat()}) must be before until ({self.until.isoformat()})")
-        if self.score_min is not None and self.score_max is not None and self.score_min > self.score_max:
-            raise ValueError(f"score_min ({self.score_min}) must not be above score_max ({self.score_max})")
-        return self
-
-    @classmethod
-    def parse(cls, values: Mapping[str, object]) -> Self:
-        """Return the filter that `values` (as a query string or a command line gives them) mean.
-
-        Raise InputError that names each wrong field.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise InputError(f"filter: {explain(error)}") from error
-
-
 class ImageRef(_Value):
-    """A JPEG that is stored; `region` is None where it shows the whole view."""
+    """An image that is stored; `region` is None where it shows the whole view."""
 
     camera: str
     purpose: Purpose
     region: int | None
+    encoding: Encoding
     width_px: int
     height_px: int
 
@@ -99,15 +63,21 @@ class PartLine(_Value):
     truth_good: bool | None
     truth_defect: str | None
     truth_source: str | None
+    challenge: bool
     views: tuple[ViewLine, ...]
     images: tuple[ImageRef, ...]
 
 
 class Page(_Value):
-    """Parts, newest first; pass `after` to get the ones that follow (None: there are no more)."""
+    """Parts, newest first; pass `after` to get the ones that follow (None: there are no more).
+
+    One answer looks at so many rows and no more. Where it stopped before it had found enough, `searched_to` is the
+    time that it came back to, and `after` goes on from there.
+    """
 
     parts: tuple[PartLine, ...]
     after: str | None
+    searched_to: datetime | None = None
 
 
 class ViewDetail(ViewLine):
@@ -134,10 +104,65 @@ class Part(PartLine):
 
 
 class Counts(_Value):
-    """How many parts a filter finds."""
+    """How many parts a filter finds; with `at_least` there may be more: one answer counts so many and no more.
+
+    What tallies can tell is exact, and counts also parts whose rows retention has removed.
+    """
 
     total: int
     verdicts: dict[Judgement, int]
+    at_least: bool = False
+
+
+class Bucket(StrEnum):
+    """How long one point of a series is; in UTC, weeks begin on Monday."""
+
+    MINUTE = "minute"  # of at most six hours
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+
+
+class Rate(_Value):
+    """What was judged in one bucket."""
+
+    start: datetime
+    parts: int
+    verdicts: dict[Judgement, int]
+    scored: int
+    mean_score: float | None
+
+
+class Rates(_Value):
+    """A series, the oldest bucket first; buckets without parts are left out.
+
+    One answer looks at so many rows and no more: where that did not suffice, only what lies after `searched_to` is
+    counted.
+    """
+
+    bucket: Bucket
+    points: tuple[Rate, ...]
+    searched_to: datetime | None = None
+
+
+class Seen(_Value):
+    """Something that parts were seen of, from the first to the last of them."""
+
+    name: str
+    first: datetime
+    last: datetime
+
+
+class Choices(_Value):
+    """What there is to choose from, what was seen last first; of runs the last hundred."""
+
+    lines: tuple[Seen, ...] = ()
+    stations: tuple[Seen, ...] = ()
+    cameras: tuple[Seen, ...] = ()
+    products: tuple[Seen, ...] = ()
+    recipes: tuple[Seen, ...] = ()
+    bundles: tuple[Seen, ...] = ()
+    runs: tuple[Seen, ...] = ()
 
 
 class Latency(_Value):

@@ -10,48 +10,63 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import URL, ColumnElement, Executable, Row, and_, create_engine, func, select, tuple_
+from sqlalchemy import URL, Connection, Row, Table, create_engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.errors import InputError, StoreError
 from config.messages import Judgement, Reason, Region
+from storage import counting, summaries
 from storage.answers import (
+    Bucket,
+    Choices,
     Counts,
-    Filter,
     ImageRef,
-    Latency,
     Page,
     Part,
     PartLine,
+    Rates,
+    Seen,
     Summary,
-    TruthCounts,
     ViewDetail,
     ViewLine,
 )
-from storage.schema import WHOLE, defect, gate_report, image, milliseconds, verdict, view
+from storage.filters import Filter
+from storage.schema import WHOLE, defect, gate_report, image, milliseconds, seen, verdict, view
+from storage.search import Key, Search, possible_runs, scope
+
+if TYPE_CHECKING:
+    from storage.store import Store
 
 LARGEST_PAGE = 500
-_CONNECT = {"connect_timeout": 3, "application_name": "andon query", "options": "-c statement_timeout=15000"}
+CONNECT = {
+    "connect_timeout": 3,
+    "application_name": "andon query",
+    "options": "-c statement_timeout=15000 -c jit=off",
+    "prepare_threshold": None,  # each question is planned for what it asks: a plan for any value may read all
+}
 _POOL_S = 5.0
+_LATEST_RUNS = 100
+_AROUND_RUN = timedelta(hours=1)  # an image may come a little before the first verdict of its run, or after the last
 
 
 class QueryService:
-    """Questions to the database at `url`; safe to use from several threads."""
+    """Questions to the database at `url`, and to the image store if there is one; safe to use from several threads."""
 
-    def __init__(self, url: URL | str) -> None:
+    def __init__(self, url: URL | str, store: Store | None = None) -> None:
         """Remember where the database is; the first question connects."""
+        self._store = store
         self._engine = create_engine(
             url,
             pool_size=4,
             max_overflow=4,
             pool_timeout=_POOL_S,
             pool_pre_ping=True,
-            connect_args=_CONNECT,
+            connect_args=CONNECT,
             isolation_level="AUTOCOMMIT",
         )
 
@@ -63,200 +78,243 @@ class QueryService:
         """Return a page of at most `limit` (1 to LARGEST_PAGE) parts, newest first, that follow `after`."""
         if not 1 <= limit <= LARGEST_PAGE:
             raise InputError(f"limit: must be 1 to {LARGEST_PAGE}, not {limit}")
-        statement = (
-            _LINES.where(*_conditions(chosen))
-            .order_by(verdict.c.trigger_time.desc(), verdict.c.part_id.desc())
-            .limit(limit + 1)
+        key = None if after is None else _read_cursor(after)
+        with self._connected() as connection:
+            lines, end, stopped = _page(connection, chosen, key, limit)
+            found = tuple(PartLine(**fields) for fields in _complete(connection, lines))
+        return Page(
+            parts=found,
+            after=None if end is None else _cursor(end),
+            searched_to=end.trigger_time if end and stopped else None,
         )
-        if after is not None:
-            statement = statement.where(
-                tuple_(verdict.c.trigger_time, verdict.c.part_id) < tuple_(*_read_cursor(after))
-            )
-        found = self._rows(statement)
-        lines, more = found[:limit], len(found) > limit
-        after = _cursor(lines[-1].trigger_time, lines[-1].part_id) if more else None
-        return Page(parts=tuple(PartLine(**fields) for fields in self._complete(lines)), after=after)
+
+    def stream(self, chosen: Filter, *, oldest_first: bool = True) -> Iterator[Part]:
+        """Yield all parts that are meant, without their maps, some hundreds at a time.
+
+        What is recorded meanwhile may or may not be among them, but never between those that were there.
+        """
+        key: Key | None = None
+        while True:
+            with self._connected() as connection:
+                lines, key, _ = _page(connection, chosen, key, LARGEST_PAGE, oldest_first=oldest_first)
+                parts = _whole(connection, lines)
+            yield from parts
+            if key is None:
+                return
 
     def part(self, part_id: str) -> Part | None:
         """Return all that is stored of a part, maps decoded; None if there is no such part."""
-        found = self._complete(self._rows(_LINES.where(verdict.c.part_id == _name("part_id", part_id))))
-        if not found:
-            return None
-        regions: dict[str, list[Region]] = {}
-        for row in self._rows(select(defect).where(defect.c.part_id == part_id).order_by(defect.c.region)):
-            fields = {name: getattr(row, name) for name in Region.model_fields}
-            regions.setdefault(row.camera, []).append(Region(**fields))
-        views = self._rows(select(view).where(view.c.part_id == part_id).order_by(view.c.camera))
-        details = tuple(_detail(row, regions.get(row.camera, [])) for row in views)
-        return Part(**found[0], details=details)
+        named = _part(part_id)
+        with self._connected() as connection:
+            found = _find(connection, named)
+            return _whole(connection, found, maps=True)[0] if found else None
 
     def image(self, part_id: str, camera: str, purpose: str, region: int | None = None) -> bytes | None:
-        """Return a stored JPEG; None if there is none."""
+        """Return a stored image, JPEG or PNG; None if there is none.
+
+        Raise ImageLostError where its bytes are gone from the image store.
+        """
         if purpose not in ("image", "crop"):
             raise InputError(f"purpose: must be image or crop, not {purpose!r:.40}")
         number = WHOLE if region is None else region
         if not WHOLE <= number < 2**15:
             raise InputError(f"region: must be an index into the view's regions, not {region}")
-        found = self._rows(
-            select(image.c.content).where(
-                image.c.part_id == _name("part_id", part_id),
-                image.c.camera == _name("camera", camera),
-                image.c.purpose == purpose,
-                image.c.region == number,
-            )
-        )
-        return bytes(found[0].content) if found else None
+        named = _part(part_id)
+        wanted = (image.c.camera == _name("camera", camera), image.c.purpose == purpose, image.c.region == number)
+        with self._connected() as connection:
+            times = _times(connection, named)
+            if times is None:
+                return None
+            found = connection.execute(
+                select(image.c.content, image.c.place).where(
+                    image.c.part_id == part_id,
+                    image.c.trigger_time >= times[0],
+                    image.c.trigger_time <= times[1],
+                    *wanted,
+                )
+            ).first()
+        if found is None:
+            return None
+        if found.place is None:
+            return bytes(found.content)
+        if self._store is None:
+            raise StoreError(f"{found.place}: lies in an image store, and the station file names none")
+        return self._store.get(found.place)
 
     def map(self, part_id: str, camera: str) -> NDArray[np.float16] | None:
         """Return the anomaly map of a view, `(h, w)`; None if there is none."""
-        found = self._rows(
-            select(view.c.map, view.c.map_height, view.c.map_width).where(
-                view.c.part_id == _name("part_id", part_id), view.c.camera == _name("camera", camera)
-            )
-        )
-        return _map(found[0]) if found else None
+        named, of_camera = _part(part_id), view.c.camera == _name("camera", camera)
+        with self._connected() as connection:
+            found = _find(connection, named)
+            if not found:
+                return None
+            same = (view.c.part_id == part_id, view.c.trigger_time == found[0].trigger_time)
+            columns = (view.c.map, view.c.map_height, view.c.map_width)
+            row = connection.execute(select(*columns).where(*same, of_camera)).first()
+        return None if row is None else _map(*row)
 
     def counts(self, chosen: Filter) -> Counts:
         """Return how many parts there are, by verdict."""
-        statement = select(verdict.c.verdict, func.count().label("parts")).where(*_conditions(chosen))
-        found = {row.verdict: row.parts for row in self._rows(statement.group_by(verdict.c.verdict))}
-        verdicts = {judgement: found.get(judgement.value, 0) for judgement in Judgement}
-        return Counts(total=sum(verdicts.values()), verdicts=verdicts)
+        with self._connected() as connection:
+            return counting.counts(connection, chosen)
+
+    def rates(self, chosen: Filter, bucket: Bucket) -> Rates:
+        """Return how many parts there were in each bucket of time, how they were judged, and their mean score."""
+        with self._connected() as connection:
+            return counting.rates(connection, chosen, bucket)
+
+    def choices(self) -> Choices:
+        """Return what there is to choose from."""
+        runs = select(seen).where(seen.c.kind == "run").order_by(seen.c.last_time.desc()).limit(_LATEST_RUNS)
+        others = select(seen).where(seen.c.kind != "run").order_by(seen.c.last_time.desc(), seen.c.name)
+        found: dict[str, list[Seen]] = {}
+        with self._connected() as connection:
+            for row in [*connection.execute(runs), *connection.execute(others)]:
+                one = Seen(name=row.name, first=row.first_time, last=row.last_time)
+                found.setdefault(f"{row.kind}s", []).append(one)
+        return Choices.model_validate({name: tuple(found.get(name, ())) for name in Choices.model_fields})
 
     def summary(self, run: str) -> Summary:
-        """Return a run in numbers; of an unknown run all counts are 0."""
-        row = self._rows(_SUMMARY.where(verdict.c.run == _name("run", run)))[0]
-        fields = row._asdict()
-        return Summary(
-            run=run,
-            verdicts={judgement: fields.pop(judgement.value) for judgement in Judgement},
-            truth=TruthCounts(**{name: fields.pop(name) for name in TruthCounts.model_fields}),
-            trigger_to_verdict=_latency(fields, "verdict"),
-            trigger_to_gate=_latency(fields, "gate"),
-            inference=_latency(self._rows(_INFERENCE.where(verdict.c.run == run))[0]._asdict(), "inference"),
-            **fields,
-        )
+        """Return a run in numbers, all of its parts looked at; of an unknown run all counts are 0."""
+        name = _name("run", run)
+        with self._connected() as connection:
+            return summaries.summary(connection, name)
 
-    def _complete(self, lines: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-        """Add views and images to lines."""
-        part_ids = [row.part_id for row in lines]
-        views: dict[str, list[ViewLine]] = {}
-        images: dict[str, list[ImageRef]] = {}
-        if part_ids:
-            short = select(view.c.part_id, view.c.camera, view.c.verdict, view.c.score)
-            for row in self._rows(short.where(view.c.part_id.in_(part_ids)).order_by(view.c.camera)):
-                line = ViewLine(camera=row.camera, verdict=Judgement(row.verdict), score=row.score)
-                views.setdefault(row.part_id, []).append(line)
-            key = (image.c.camera, image.c.purpose, image.c.region)
-            listed = select(image.c.part_id, *key, image.c.width_px, image.c.height_px)
-            for row in self._rows(listed.where(image.c.part_id.in_(part_ids)).order_by(*key)):
-                fields = row._asdict()
-                fields["region"] = None if row.region == WHOLE else row.region
-                images.setdefault(fields.pop("part_id"), []).append(ImageRef(**fields))
-        return [
-            {**row._asdict(), "views": tuple(views.get(row.part_id, ())), "images": tuple(images.get(row.part_id, ()))}
-            for row in lines
-        ]
+    def progress(self, run: str, station: str) -> Counts:
+        """Return how many parts of a station are recorded since a run began: cheap, however long it has lasted."""
+        of_run = select(seen.c.first_time).where(seen.c.kind == "run", seen.c.name == _name("run", run))
+        with self._connected() as connection:
+            began = connection.execute(of_run).scalar_one_or_none()
+            if began is None:
+                return Counts(total=0, verdicts=dict.fromkeys(Judgement, 0))
+            return counting.counts(connection, Filter(station=station, since=began))
 
-    def _rows(self, statement: Executable) -> Sequence[Row[Any]]:
-        with _translated(), self._engine.connect() as connection:
-            return connection.execute(statement).all()
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with translated(), self._engine.connect() as connection:
+            yield connection
 
 
-_TRIGGER_TO_VERDICT = milliseconds(verdict.c.trigger_ns, verdict.c.judged_ns)
-_TRIGGER_TO_GATE = milliseconds(verdict.c.trigger_ns, gate_report.c.written_ns)
-_REPORTED = verdict.outerjoin(
-    gate_report,
-    and_(gate_report.c.part_id == verdict.c.part_id, gate_report.c.trigger_time == verdict.c.trigger_time),
-)
-_LINES = select(
-    verdict.c.part_id,
-    verdict.c.run,
-    verdict.c.sequence,
-    verdict.c.station,
-    verdict.c.line,
-    verdict.c.product,
-    verdict.c.recipe,
-    verdict.c.recipe_version,
-    verdict.c.verdict,
-    verdict.c.reasons,
-    verdict.c.score,
-    verdict.c.trigger_time,
-    _TRIGGER_TO_VERDICT.label("trigger_to_verdict_ms"),
-    milliseconds(verdict.c.trigger_ns, verdict.c.deadline_ns).label("deadline_ms"),
-    verdict.c.gate,
-    gate_report.c.outcome.label("gate_outcome"),
-    gate_report.c.confirmed.label("gate_confirmed"),
-    _TRIGGER_TO_GATE.label("trigger_to_gate_ms"),
-    verdict.c.truth_good,
-    verdict.c.truth_defect,
-    verdict.c.truth_source,
-).select_from(_REPORTED)
-
-
-def _count(name: str, *conditions: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.count().filter(and_(*conditions)).label(name)
-
-
-def _spread(what: str, value: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
+def _line(part: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a table, or what stands for it
+    """Return the columns of a line, but what other tables know."""
+    columns = part.c
     return (
-        func.percentile_cont(0.5).within_group(value).label(f"{what}_p50_ms"),
-        func.percentile_cont(0.99).within_group(value).label(f"{what}_p99_ms"),
-        func.max(value).label(f"{what}_max_ms"),
+        *(columns[name] for name in _OF_LINE),
+        milliseconds(columns.trigger_ns, columns.judged_ns).label("trigger_to_verdict_ms"),
+        milliseconds(columns.trigger_ns, columns.deadline_ns).label("deadline_ms"),
+        columns.trigger_ns,
     )
 
 
-_GOOD, _BAD = verdict.c.truth_good.is_(True), verdict.c.truth_good.is_(False)
-_SUMMARY = select(
-    func.count().label("recorded"),
-    (func.count() - func.count(func.distinct(tuple_(verdict.c.station, verdict.c.sequence)))).label("doubled"),
-    *(_count(judgement.value, verdict.c.verdict == judgement.value) for judgement in Judgement),
-    _count("good", _GOOD),
-    _count("bad", _BAD),
-    _count("false_reject", _GOOD, verdict.c.verdict != Judgement.PASS.value),
-    _count("escape", _BAD, verdict.c.verdict == Judgement.PASS.value),
-    _count("good_review", _GOOD, verdict.c.verdict == Judgement.REVIEW.value),
-    _count("bad_review", _BAD, verdict.c.verdict == Judgement.REVIEW.value),
-    _count("late", verdict.c.reasons.contains([Reason.LATE.value]) | (verdict.c.judged_ns > verdict.c.deadline_ns)),
-    _count("overruns", verdict.c.reasons.contains([Reason.OVERRUN.value])),
-    _count("gate_reports", gate_report.c.part_id.is_not(None)),
-    _count("gate_commands", gate_report.c.written_ns.is_not(None)),
-    _count("gate_confirmed", gate_report.c.confirmed.is_(True)),
-    *_spread("verdict", _TRIGGER_TO_VERDICT),
-    *_spread("gate", _TRIGGER_TO_GATE),
-    func.min(verdict.c.trigger_time).label("first_trigger"),
-    func.max(verdict.c.trigger_time).label("last_trigger"),
-).select_from(_REPORTED)
-
-
-_INFERENCE = select(*_spread("inference", milliseconds(view.c.started_ns, view.c.finished_ns))).select_from(
-    verdict.join(view, and_(view.c.part_id == verdict.c.part_id, view.c.trigger_time == verdict.c.trigger_time))
+_OF_LINE = (
+    *("part_id", "run", "sequence", "station", "line", "product", "recipe", "recipe_version", "verdict", "reasons"),
+    *("score", "trigger_time", "gate", "truth_good", "truth_defect", "truth_source", "challenge"),
 )
 
 
-def _conditions(chosen: Filter) -> Iterator[ColumnElement[bool]]:
-    for name in ("run", "station", "product", "part_id"):
-        value = getattr(chosen, name)
-        if value is not None:
-            yield verdict.c[name] == value
-    if chosen.since is not None:
-        yield verdict.c.trigger_time >= chosen.since
-    if chosen.until is not None:
-        yield verdict.c.trigger_time < chosen.until
-    if chosen.verdicts:
-        yield verdict.c.verdict.in_(sorted(judgement.value for judgement in chosen.verdicts))
-    if chosen.reason is not None:
-        yield verdict.c.reasons.contains([chosen.reason.value])
-    if chosen.score_min is not None:
-        yield verdict.c.score >= chosen.score_min
-    if chosen.score_max is not None:
-        yield verdict.c.score <= chosen.score_max
-    if chosen.camera is not None:
-        seen = select(view.c.part_id).where(view.c.part_id == verdict.c.part_id, view.c.camera == chosen.camera)
-        yield seen.exists()
+def _page(
+    connection: Connection, chosen: Filter, after: Key | None, limit: int, *, oldest_first: bool = False
+) -> tuple[list[Row[Any]], Key | None, bool]:
+    """Return lines, the key that others follow (None: there are none), and whether the search gave up there."""
+    bounds = scope(connection, chosen)
+    if bounds is None:
+        return [], None, False
+    search = Search(connection, chosen, bounds, after, oldest_first=oldest_first)
+    lines: list[Row[Any]] = []
+    for chunk in search.chunks():
+        statement = chunk.select(*_line(chunk.part)).order_by(*search.order(chunk.part))
+        lines += connection.execute(statement.limit(limit + 1 - len(lines)))
+        if len(lines) > limit:
+            last = lines[limit - 1]
+            return lines[:limit], Key(last.trigger_time, last.part_id), False
+    return lines, search.stopped_at, search.stopped_at is not None
 
 
-def _detail(row: Row[Any], regions: Sequence[Region]) -> ViewDetail:
+def _part(part_id: str) -> Filter:
+    return Filter.parse({"part_id": part_id})
+
+
+def _find(connection: Connection, named: Filter) -> Sequence[Row[Any]]:
+    """Return the line of a part, or nothing; its run tells in which partitions it can be."""
+    bounds = scope(connection, named)
+    if bounds is None:
+        return []
+    times = (verdict.c.trigger_time >= bounds.low, verdict.c.trigger_time < bounds.high)
+    wanted = select(*_line(verdict)).where(verdict.c.part_id == named.part_id, *times)
+    return connection.execute(wanted.limit(1)).all()
+
+
+def _times(connection: Connection, named: Filter) -> tuple[datetime, datetime] | None:
+    """Return when the images of a part can have been taken: where its verdict is still to come, around its run."""
+    found = _find(connection, named)
+    if found:
+        return found[0].trigger_time, found[0].trigger_time
+    runs = (seen.c.kind == "run", seen.c.name.in_(possible_runs(named.part_id or "")))
+    first, last = connection.execute(select(func.min(seen.c.first_time), func.max(seen.c.last_time)).where(*runs)).one()
+    return None if first is None else (first - _AROUND_RUN, last + _AROUND_RUN)
+
+
+def _complete(connection: Connection, lines: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """Add to lines what other tables know: the gate, views in short, images."""
+    reports = {row.part_id: row for row in _of(connection, lines, gate_report, _REPORT)}
+    views: dict[str, list[ViewLine]] = {}
+    for row in sorted(_of(connection, lines, view, ("camera", "verdict", "score")), key=lambda row: row.camera):
+        seen_by = ViewLine(camera=row.camera, verdict=Judgement(row.verdict), score=row.score)
+        views.setdefault(row.part_id, []).append(seen_by)
+    images: dict[str, list[ImageRef]] = {}
+    rows = _of(connection, lines, image, ("camera", "purpose", "region", "encoding", "width_px", "height_px"))
+    for row in sorted(rows, key=lambda row: (row.camera, row.purpose, row.region)):
+        fields = row._asdict()
+        fields["region"] = None if row.region == WHOLE else row.region
+        images.setdefault(fields.pop("part_id"), []).append(ImageRef(**fields))
+    completed = []
+    for line in lines:
+        fields = line._asdict()
+        trigger_ns, report = fields.pop("trigger_ns"), reports.get(line.part_id)
+        completed.append(
+            {
+                **fields,
+                "gate_outcome": report.outcome if report else None,
+                "gate_confirmed": report.confirmed if report else None,
+                "trigger_to_gate_ms": _between_ms(trigger_ns, report.written_ns) if report else None,
+                "views": tuple(views.get(line.part_id, ())),
+                "images": tuple(images.get(line.part_id, ())),
+            }
+        )
+    return completed
+
+
+_REPORT = ("outcome", "confirmed", "written_ns")
+
+
+def _whole(connection: Connection, lines: Sequence[Row[Any]], *, maps: bool = False) -> list[Part]:
+    """Return parts with everything that is stored of them, with or without their maps."""
+    regions: dict[tuple[str, str], list[Region]] = {}
+    found = _of(connection, lines, defect, ("camera", "region", *Region.model_fields))
+    for row in sorted(found, key=lambda row: row.region):
+        fields = {name: getattr(row, name) for name in Region.model_fields}
+        regions.setdefault((row.part_id, row.camera), []).append(Region(**fields))
+    details: dict[str, list[ViewDetail]] = {}
+    columns = [column.name for column in view.columns if maps or column.name != "map"]
+    for row in sorted(_of(connection, lines, view, columns), key=lambda row: row.camera):
+        kept = regions.get((row.part_id, row.camera), ())
+        details.setdefault(row.part_id, []).append(_detail(row, kept, _map(row.map, row.map_height, row.map_width) if maps else None))
+    return [
+        Part(**fields, details=tuple(details.get(fields["part_id"], ()))) for fields in _complete(connection, lines)
+    ]
+
+
+def _of(connection: Connection, lines: Sequence[Row[Any]], table: Table, names: Sequence[str]) -> Sequence[Row[Any]]:
+    """Return a table's rows of the parts in `lines`."""
+    if not lines:
+        return []
+    columns = (table.c[name] for name in dict.fromkeys(("part_id", *names)))
+    meant = table.c.part_id.in_([line.part_id for line in lines])
+    times = table.c.trigger_time.in_({line.trigger_time for line in lines})  # only their partitions are asked
+    return connection.execute(select(*columns).where(meant, times)).all()
+
+
+def _detail(row: Row[Any], regions: Sequence[Region], anomaly_map: NDArray[np.float16] | None) -> ViewDetail:
     frame_shape = (row.frame_height_px, row.frame_width_px, row.frame_channels)
     return ViewDetail(
         camera=row.camera,
@@ -273,22 +331,18 @@ def _detail(row: Row[Any], regions: Sequence[Region]) -> ViewDetail:
         batch_size=row.batch_size,
         queue_ms=_between_ms(row.received_ns, row.started_ns),
         inference_ms=_between_ms(row.started_ns, row.finished_ns),
-        anomaly_map=_map(row),
+        anomaly_map=anomaly_map,
     )
 
 
-def _map(row: Row[Any]) -> NDArray[np.float16] | None:
-    if row.map is None:
+def _map(content: bytes | None, height: int, width: int) -> NDArray[np.float16] | None:
+    if content is None:
         return None
-    return np.frombuffer(zlib.decompress(row.map), dtype="<f2").reshape(row.map_height, row.map_width)
+    return np.frombuffer(zlib.decompress(content), dtype="<f2").reshape(height, width)
 
 
 def _between_ms(start_ns: int | None, end_ns: int | None) -> float | None:
     return None if start_ns is None or end_ns is None else (end_ns - start_ns) / 1e6
-
-
-def _latency(fields: dict[str, Any], what: str) -> Latency:
-    return Latency(**{name: fields.pop(f"{what}_{name}") for name in Latency.model_fields})
 
 
 def _name(field: str, value: str) -> str:
@@ -297,22 +351,23 @@ def _name(field: str, value: str) -> str:
     return value
 
 
-def _cursor(trigger_time: datetime, part_id: str) -> str:
-    text = json.dumps([trigger_time.astimezone(UTC).isoformat(), part_id])
+def _cursor(key: Key) -> str:
+    text = json.dumps([key.trigger_time.astimezone(UTC).isoformat(), key.part_id])
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
+def _read_cursor(cursor: str) -> Key:
     try:
         time, part_id = json.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
         moment = datetime.fromisoformat(time)
-        return moment.astimezone(UTC), _name("after", part_id)
+        return Key(moment.astimezone(UTC), _name("after", part_id) if part_id != "" else "")
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"after: is no cursor of an earlier page: {cursor!r:.40}") from error
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into StoreError."""
     try:
         yield
     except SQLAlchemyError as error:

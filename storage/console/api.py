@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from config.errors import StoreError
-from storage.answers import Counts, Filter, Page, Part
+from storage.answers import Counts, Page, Part
 from storage.console import thumbnail
 from storage.console.context import Console, TheConsole
 from storage.console.events import EventStream
 from storage.console.models import HealthReport, MapAnswer, Problem, ServiceHealth
+from storage.filters import Filter
 from storage.query import LARGEST_PAGE
 
 _NAMED = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"

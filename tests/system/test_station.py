@@ -20,7 +20,7 @@ from live_servers import state_folder
 from station_process import ANDON, PROCESSES, StationProcess, assert_whole
 
 from config.home import Home
-from storage.answers import Filter
+from storage.filters import Filter
 from storage.query import QueryService
 
 DEMO = Path(__file__).parents[2] / "deploy" / "demo"

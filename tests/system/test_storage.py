@@ -17,7 +17,7 @@ from storage_process import JPEG, MS, RUN, storage, until, verdict
 
 from config.errors import EXIT_CONFIGURATION, EXIT_FAILURE
 from config.messages import Evidence, GateOutcome, GateReport, Judgement
-from storage.answers import Filter
+from storage.filters import Filter
 from storage.migrate import migrate
 
 

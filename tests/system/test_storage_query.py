@@ -19,7 +19,7 @@ from storage_process import JPEG, MS, RUN, verdict
 
 from config.errors import ConfigurationError, InputError, StoreError
 from config.messages import Evidence, GateCommand, GateOutcome, GateReport, Judgement, Reason, Truth, encode
-from storage.answers import Filter
+from storage.filters import Filter
 from storage.journal import Journal
 from storage.migrate import check, migrate
 from storage.postgres import PostgresWriter
@@ -61,7 +61,8 @@ def query(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) ->
             )
             records.append(encode(report, []))
     # an image of a part whose verdict is still to come
-    seen = {"part_id": "st-r1-99999999", "trigger_time_ns": 1_700_000_000_000_000_000, "camera": "top"}
+    soon_ns = int((BEGIN + timedelta(minutes=1)).timestamp()) * 10**9
+    seen = {"part_id": "st-r1-99999999", "trigger_time_ns": soon_ns, "camera": "top"}
     early = Evidence(**seen, purpose="image", region=None, width_px=1, height_px=1)
     records.append(encode(early, [JPEG]))
     fill(url, tmp_path_factory.mktemp("journal"), records)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from config.errors import InputError, StoreError
 from config.messages import Judgement, Reason
-from storage.answers import Filter
+from storage.filters import Filter
 from storage.query import LARGEST_PAGE, QueryService
 
 NOWHERE = "postgresql+psycopg://andon@/andon?host=/nowhere"

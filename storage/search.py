@@ -1,0 +1,324 @@
+"""How the parts that a filter means are found, whatever it says: in chunks, by time, with a bound on the work.
+
+What the filter names must have been seen (`seen`), which bounds the time to look through. Where few rows of an index
+can be meant at all, those are looked at and the answer is whole. Else chunks of rows follow each other by time; from
+the second one on only the hours that hold, by the tallies, what is asked for. After so many rows the search stops:
+whoever wants more goes on from there. So no question, however it is put together, takes much longer than others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    FromClause,
+    Select,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from config.messages import Judgement
+from storage import partitions
+from storage.conditions import Source, bundle_in_hour, conditions, lookups, of_tally, sources
+from storage.filters import Filter
+from storage.schema import seen, tally, verdict
+
+FEW = 2_000  # rows of an index that are looked at at once, wherever in time they are
+FIRST, NEXT = 1_000, 8_000  # rows of a chunk
+LOOKED_AT = 40_000  # rows in one answer
+_LOOKUP_ROWS = 4  # to look a row up in another table costs as much as to look at so many
+_HOUR, _WEEK = timedelta(hours=1), timedelta(weeks=1)
+_TICK = timedelta(microseconds=1)  # of the database's clock
+_MOST_HOURS = 500  # in one question to the tallies
+_SEEN = ("line", "station", "camera", "product", "recipe", "run")  # fields of a filter, and kinds of `seen`
+
+
+class Key(NamedTuple):
+    """The place of a part in the order by time."""
+
+    trigger_time: datetime
+    part_id: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where in time parts can be: from `low` on, up to `high`; `bundles` are the ones that the filter means."""
+
+    low: datetime
+    high: datetime
+    bundles: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Parts that a filter means, among the rows that are looked at together; `part` has the columns of `verdict`."""
+
+    part: FromClause
+    rows: FromClause
+    where: tuple[ColumnElement[bool], ...]
+
+    def select(self, *columns: ColumnElement[Any]) -> Select[Any]:
+        """Return the statement for columns of `part`."""
+        return select(*columns).select_from(self.rows).where(*self.where)
+
+
+class _Span(NamedTuple):
+    """Rows by time: from `low` on, up to `high`, of those at the time of a key only the ones on its right side."""
+
+    low: datetime
+    high: datetime
+    ties: tuple[tuple[Key, str], ...] = ()
+
+    def where(self, table: FromClause) -> Iterator[ColumnElement[bool]]:
+        """Yield what that says of a row."""
+        yield table.c.trigger_time >= self.low
+        yield table.c.trigger_time < self.high
+        yield from self.beside(table)
+
+    def beside(self, table: FromClause) -> Iterator[ColumnElement[bool]]:
+        """Yield what that says of a row that is not too early or late."""
+        for key, side in self.ties:
+            if self.low <= key.trigger_time < self.high:
+                beside = table.c.part_id.op(side, is_comparison=True)(key.part_id)
+                yield (table.c.trigger_time != key.trigger_time) | beside
+
+
+class _Group(NamedTuple):
+    """Spans that are looked at together: about so many rows, and the key that others follow, if there are any."""
+
+    spans: list[_Span]
+    rows: int
+    end: Key | None
+
+
+def scope(connection: Connection, chosen: Filter) -> Scope | None:
+    """Return where in time the parts that are meant can be; None if there can be none."""
+    named = {name: value for name in _SEEN if (value := getattr(chosen, name)) is not None}
+    meant = [
+        seen.c.kind == "station",
+        *(and_(seen.c.kind == kind, seen.c.name == name) for kind, name in named.items()),
+    ]
+    if chosen.part_id is not None:
+        meant.append(and_(seen.c.kind == "run", seen.c.name.in_(possible_runs(chosen.part_id))))
+    if chosen.bundle is not None:
+        starts = (seen.c.name.startswith(f"{seal}{chosen.bundle}", autoescape=True) for seal in ("sha256:", ""))
+        meant.append(and_(seen.c.kind == "bundle", or_(*starts)))
+    rows = connection.execute(select(seen).where(or_(*meant))).all()
+    spans = [[row for row in rows if row.kind == "station"]]
+    spans += [[row for row in rows if row.kind == kind and row.name == name] for kind, name in named.items()]
+    if chosen.part_id is not None:
+        spans.append([row for row in rows if row.kind == "run"])
+    bundles = [row for row in rows if row.kind == "bundle"]
+    if chosen.bundle is not None:
+        spans.append(bundles)
+    if not all(spans):
+        return None
+    low = max(min(row.first_time for row in span) for span in spans)
+    high = min(max(row.last_time for row in span) for span in spans) + _TICK
+    low = low if chosen.since is None else max(low, chosen.since)
+    high = high if chosen.until is None else min(high, chosen.until)
+    names = None if chosen.bundle is None else tuple(row.name for row in bundles)
+    return Scope(low.astimezone(UTC), high.astimezone(UTC), names) if low < high else None
+
+
+class Search:
+    """The parts that a filter means, newest first or oldest first, after a key; `stopped_at`: where it gave up."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        chosen: Filter,
+        scope: Scope,
+        after: Key | None = None,
+        *,
+        oldest_first: bool = False,
+    ) -> None:
+        self._connection = connection
+        self._chosen = chosen
+        self._bundles = scope.bundles
+        self._oldest_first = oldest_first
+        self._span = _Span(scope.low, scope.high)
+        if after is not None:
+            self._span = self._after(self._span, after)
+        self.stopped_at: Key | None = None
+
+    def order(self, part: FromClause) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+        """Return the order of the parts."""
+        time, part_id = part.c.trigger_time, part.c.part_id
+        return (time.asc(), part_id.asc()) if self._oldest_first else (time.desc(), part_id.desc())
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield chunks in order; all of them together are not more than LOOKED_AT rows."""
+        if self._span.low >= self._span.high:
+            return
+        places = sources(self._chosen)
+        few = self._few(places)
+        if few is not None:
+            yield self._chunk(few, [self._span])
+            return
+        source = next(place for place in places if place.ordered)
+        left = LOOKED_AT // (1 + _LOOKUP_ROWS * lookups(self._chosen, source))
+        reached: Key | None = None
+        for group in self._groups(source):
+            if left <= 0:
+                self.stopped_at = reached
+                return
+            yield self._chunk(source, group.spans)
+            left -= group.rows
+            reached = group.end
+
+    def _few(self, places: Sequence[Source]) -> Source | None:
+        """Return where only a few parts can be, if there is such a place."""
+        if self._chosen.part_id is not None:
+            return Source(verdict, (verdict.c.part_id == self._chosen.part_id,), ordered=False)
+        rare = [source for source in places if source.rare]
+        if not rare:
+            return None
+        coarse = _Span(self._span.low - _WEEK, self._span.high + _WEEK)
+        counted = []
+        for source in rare:
+            # where the index has no times, a narrow condition on them makes PostgreSQL go by another index
+            span = self._span if source.ordered else coarse
+            found = select(literal(1)).select_from(source.table).where(*source.where, *span.where(source.table))
+            counted.append(select(func.count()).select_from(found.limit(FEW + 1).subquery()).scalar_subquery())
+        rows = self._connection.execute(select(*counted)).one()
+        fewest = min(range(len(rare)), key=rows.__getitem__)
+        return rare[fewest] if rows[fewest] <= FEW else None
+
+    def _groups(self, source: Source) -> Iterator[_Group]:
+        """Divide what is to be looked at: a few rows first, and if these are not enough only hours that can help."""
+        groups = self._by_rows(source, self._span, FIRST)
+        group = next(groups)
+        yield group
+        if group.end is None:
+            return
+        if source.table is verdict and (self._bundles is not None or any(of_tally(self._chosen))):
+            groups = self._by_hours(source, self._after(self._span, group.end))
+        yield from groups
+
+    def _by_rows(self, source: Source, span: _Span, rows: int) -> Iterator[_Group]:
+        """Divide a span into pieces of so many rows, later of NEXT."""
+        table = source.table
+        key = (table.c.trigger_time, table.c.part_id)
+        while True:
+            last = select(*key).where(*source.where, *span.where(table)).order_by(*self.order(table))
+            found = self._connection.execute(last.offset(rows - 1).limit(1)).one_or_none()
+            if found is None:
+                yield _Group([span], rows, None)
+                return
+            end = Key(found.trigger_time, found.part_id)
+            yield _Group([self._until(span, end)], rows, end)
+            span, rows = self._after(span, end), NEXT
+
+    def _by_hours(self, source: Source, span: _Span) -> Iterator[_Group]:
+        """Divide a span into groups of hours that have, by the tallies, parts as the filter means them."""
+        together: list[_Span] = []
+        rows = 0
+        for low, high, of_hour in self._hours(source, span):
+            if rows and rows + of_hour > NEXT:
+                yield _Group(together, rows, self._edge(together[-1]))
+                together, rows = [], 0
+            piece = span._replace(low=max(low, span.low), high=min(high, span.high))
+            if of_hour > 2 * NEXT:
+                for group in self._by_rows(source, piece, NEXT):
+                    yield group._replace(end=group.end or self._edge(piece))
+                continue
+            last = together[-1] if together else None
+            if last and (last.low, last.high) in {(piece.high, last.high), (last.low, piece.low)}:
+                together[-1] = last._replace(low=min(last.low, piece.low), high=max(last.high, piece.high))
+            else:
+                together.append(piece)
+            rows += of_hour
+        if together:
+            yield _Group(together, rows, self._edge(together[-1]))
+
+    def _hours(self, source: Source, span: _Span) -> Iterator[tuple[datetime, datetime, int]]:
+        """Yield hours in which the tallies know of parts as the filter means them, and the rows of the source there."""
+        of_source: ColumnElement[Any] = func.sum(tally.c.parts)
+        if source.where:  # the notable ones
+            of_source = func.sum(tally.c.parts).filter(tally.c.verdict != Judgement.PASS.value)
+        meant: list[ColumnElement[bool]] = [func.bool_or(and_(true(), *of_tally(self._chosen)))]
+        if self._bundles is not None:
+            meant.append(bundle_in_hour(self._bundles))
+        low = max(span.low, self._oldest())
+        low, high = low.replace(minute=0, second=0, microsecond=0), span.high
+        order = tally.c.hour.asc() if self._oldest_first else tally.c.hour.desc()
+        while True:
+            found = self._connection.execute(
+                select(tally.c.hour, of_source)
+                .where(tally.c.hour >= low, tally.c.hour < high)
+                .group_by(tally.c.hour)
+                .having(and_(*meant))
+                .order_by(order)
+                .limit(_MOST_HOURS)
+            ).all()
+            for hour, rows in found:
+                if rows:
+                    yield hour, hour + _HOUR, int(rows)
+            if len(found) < _MOST_HOURS:
+                return
+            low, high = (found[-1].hour + _HOUR, high) if self._oldest_first else (low, found[-1].hour)
+
+    def _oldest(self) -> datetime:
+        """Return since when there are partitions: tallies outlive them."""
+        found = (partition.start for partition in partitions.present(self._connection) if partition.table is verdict)
+        return min(found, default=self._span.high)
+
+    def _chunk(self, source: Source, spans: Sequence[_Span]) -> Chunk:
+        """Return the parts of a source in some spans."""
+        table = source.table
+        part: FromClause
+        rows: FromClause
+        if table is not verdict:
+            (span,) = spans
+            key = select(table.c.trigger_time, table.c.part_id).distinct().where(*source.where, *span.where(table))
+            keys = key.order_by(*self.order(table)).offset(0).subquery("key")
+            same = (verdict.c.part_id == keys.c.part_id, verdict.c.trigger_time == keys.c.trigger_time)
+            part = select(verdict).where(*same).offset(0).lateral("part")
+            rows = keys.join(part, true())
+        elif len(spans) == 1:
+            found = select(verdict).where(*source.where, *spans[0].where(verdict))
+            # OFFSET: what else is asked of the rows must not lead PostgreSQL to look elsewhere
+            part = rows = (found.order_by(*self.order(verdict)) if source.ordered else found).offset(0).subquery("part")
+        else:
+            times = {name: [getattr(span, name) for span in spans] for name in ("low", "high")}
+            hours = func.unnest(*(literal(times[name], ARRAY(DateTime(timezone=True))) for name in times))
+            hour = hours.table_valued(*times, name="hour").render_derived()
+            within = (verdict.c.trigger_time >= hour.c.low, verdict.c.trigger_time < hour.c.high)
+            around = _Span(min(times["low"]), max(times["high"]), spans[0].ties)
+            part = select(verdict).where(*within, *around.beside(verdict), *source.where).offset(0).lateral("part")
+            rows = hour.join(part, true())
+        return Chunk(part, rows, tuple(conditions(self._chosen, part, self._bundles, source)))
+
+    def _after(self, span: _Span, key: Key) -> _Span:
+        """Return what of a span follows a key."""
+        if self._oldest_first:
+            return _Span(max(span.low, key.trigger_time), span.high, (*span.ties, (key, ">")))
+        return _Span(span.low, min(span.high, key.trigger_time + _TICK), (*span.ties, (key, "<")))
+
+    def _until(self, span: _Span, key: Key) -> _Span:
+        """Return a span as far as a key, itself included."""
+        if self._oldest_first:
+            return _Span(span.low, key.trigger_time + _TICK, (*span.ties, (key, "<=")))
+        return _Span(key.trigger_time, span.high, (*span.ties, (key, ">=")))
+
+    def _edge(self, span: _Span) -> Key:
+        """Return a key that everything of a span comes before, and everything else after."""
+        return Key(span.high if self._oldest_first else span.low, "")
+
+
+def possible_runs(part_id: str) -> list[str]:
+    """Return what the run can be of a part `<station>-<run>-<sequence>`: a station's name may hold dashes, too."""
+    steps = part_id.split("-")
+    return ["-".join(steps[first:-1]) for first in range(1, len(steps) - 1)]
