@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from config import files, recipe
 from config.errors import ConfigurationError, InputError, StoreError
 from config.recipe import Recipe
 from storage import audit, schema
+from storage.answers import PartLine
 
 _CONNECT = {"connect_timeout": 3, "application_name": "andon library", "options": "-c statement_timeout=60000"}
 
@@ -91,6 +92,18 @@ class Library:
             raise InputError(
                 f"recipe {digest}: this version of Andon cannot read it: {files.explain(error)}"
             ) from error
+
+    def recipes_of(self, parts: Sequence[PartLine]) -> dict[str, str | None]:
+        """Return the digest of the recipe that each of these parts was judged by; None where the station knew none."""
+        if not parts:
+            return {}
+        times = [part.trigger_time for part in parts]
+        row = schema.verdict.c
+        statement = select(row.part_id, row.recipe_digest).where(
+            row.part_id.in_([part.part_id for part in parts]), row.trigger_time.between(min(times), max(times))
+        )
+        with _translated(), self._engine.connect() as connection:
+            return {row.part_id: row.recipe_digest for row in connection.execute(statement)}
 
     def bundle(self, digest: str) -> Path:
         """Return a file with a bundle's bytes; raise InputError where there is none of this digest.

@@ -1,0 +1,1 @@
+"""Replay: stored parts judged again from their stored pixels, and every difference told."""
