@@ -196,7 +196,7 @@ def _terms(removal: Removal, partition: Partition, station: str) -> _Terms:
     for number, (one, before) in enumerate(removal.before.items()):
         classes.append(f"{_CLASS} = '{one}' AND {recorded} < :before_{number}")
         values[f"before_{number}"] = before
-    going = f"v.station = :station AND ({' OR '.join(classes)})"
+    going = f"v.station = :station AND ({' OR '.join(classes) or 'false'})"
     if removal.of_all and table is not schema.verdict:
         going = (
             f"({going} OR v.part_id IS NULL AND starts_with(t.part_id, :prefix) "

@@ -78,16 +78,23 @@ _BY_TIME = (Kind.IMAGES, Kind.MAPS, Kind.ROWS)
 
 def by_age(present: Iterable[Partition], keep: RetentionSection, now: datetime) -> list[Removal]:
     """Return what has become too old of the partitions that there are, the oldest first."""
-    found = []
-    stretches = _stretches(present)
-    for kind in _BY_TIME:
-        days = (keep.rows_days if kind is Kind.ROWS else keep.images_days).model_dump()
-        cutoffs = {name: now - max(MINIMUM, timedelta(days=days[name])) for name in CLASSES}
-        for start, end in stretches[kind]:
-            before = {name: cutoff for name, cutoff in cutoffs.items() if end <= cutoff}
-            if before:
-                found.append(Removal(kind, start, end, before))
-    return sorted(found, key=lambda removal: (removal.end, removal.start, _BY_TIME.index(removal.kind)))
+    every = (expired(kind, *span, keep, now) for kind, spans in _stretches(present).items() for span in spans)
+    return sorted(
+        (removal for removal in every if removal.before),
+        key=lambda removal: (removal.end, removal.start, _BY_TIME.index(removal.kind)),
+    )
+
+
+def expired(kind: Kind, start: datetime, end: datetime, keep: RetentionSection, now: datetime) -> Removal:
+    """Return the removal of those classes, maybe of none, that are too old in a stretch."""
+    cutoffs = {name: now - days for name, days in kept_for(kind, keep).items()}
+    return Removal(kind, start, end, {name: cutoff for name, cutoff in cutoffs.items() if end <= cutoff})
+
+
+def kept_for(kind: Kind, keep: RetentionSection) -> dict[str, timedelta]:
+    """Return how long each class is kept after the end of its stretch."""
+    days = keep.rows_days if kind is Kind.ROWS else keep.images_days
+    return {name: max(MINIMUM, timedelta(days=getattr(days, name))) for name in CLASSES}
 
 
 def by_space(present: Iterable[Partition], now: datetime, *, of_images: bool = False) -> Iterator[Removal]:

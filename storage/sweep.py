@@ -31,6 +31,7 @@ from storage.partitions import Partition
 from storage.removal import Removed, Weight
 from storage.retention import MINIMUM, Kind, Note, Removal
 from storage.store import Store
+from storage.survey import Holding, survey
 
 _LOCK = 0x616E646F72  # held by the one that sweeps
 _SETTINGS = {
@@ -113,6 +114,18 @@ class Sweep:
     def is_short(self) -> bool:
         """Tell whether a disk has less room than it must; the database is not asked."""
         return any(bound.passed() for bound in self._disks())
+
+    def passed(self) -> list[str]:
+        """Say which bounds are passed. Raise StoreError where the database or the store does not answer."""
+        with _translated(), self._engine.connect() as connection:
+            all_bounds = (*self._disks(), *bounds.of_sizes(self._keep, connection, self._store))
+            return [bound.said() for bound in all_bounds if bound.passed()]
+
+    def survey(self, now: datetime) -> list[Holding]:
+        """Weigh what is stored and what of it would go by age. Raise StoreError where the database does not answer."""
+        with _translated(), self._engine.connect() as connection, connection.begin():
+            check(connection)
+            return survey(connection, self._keep, self._station, now)
 
     def stop(self) -> None:
         """End a running sweep; what it has in hand is rolled back. From any thread, once and for all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import threading
@@ -18,10 +19,13 @@ from live_servers import Servers
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from storage_process import until
 from stored_parts import CONTENT, StoredPart, hold_part, review_part, store_parts
 
 from config.errors import StoreError
-from config.station import ImagesSection, RetentionSection
+from config.home import Home
+from config.station import ImagesSection, RetentionSection, Station
+from deploy.cli import main
 from storage import audit, partitions, removal, retention
 from storage import store as stores
 from storage.partitions import DAY, WEEK, partition_of
@@ -367,23 +371,29 @@ def _grow_old(folder: Path) -> None:
         os.utime(file, (NOW.timestamp() - 3 * 86400,) * 2)
 
 
-def test_a_sweep_stops_at_once(database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_stops_at_once(database: Engine, tmp_path: Path) -> None:
     with database.begin() as connection:
         store_parts(connection, [StoredPart("st-r1-00000001", NOW - 60 * DAY)])
     one = sweep(database, tmp_path, SHORT)
-    weigh = removal.weigh
+    said: list[str] = []
 
-    def slow(connection: Connection, *arguments: object) -> object:
-        connection.execute(text("SELECT pg_sleep(60)"))
-        return weigh(connection, *arguments)  # type: ignore[arg-type]  # as they came
+    def sweeping() -> None:
+        try:
+            one.run(NOW)
+        except StoreError as error:
+            said.append(str(error))
 
-    monkeypatch.setattr(removal, "weigh", slow)
-    stopper = threading.Timer(0.5, one.stop)
-    stopper.start()
-    begin_s = time.monotonic()
-    with pytest.raises(StoreError, match="cancel"):
-        one.run(NOW)
-    assert time.monotonic() - begin_s < 1.5
+    thread = threading.Thread(target=sweeping)
+    with database.connect() as other, other.begin():
+        other.execute(text("LOCK TABLE verdict"))  # a sweep waits 2 s for it
+        thread.start()
+        waiting = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'verdict'::regclass)")
+        until(lambda: other.execute(waiting).scalar_one())
+        begin_s = time.monotonic()
+        one.stop()
+        thread.join(10)
+        assert time.monotonic() - begin_s < 0.5
+    assert "canceling statement due to user request" in said[0]
     assert len(ids(database, "verdict")) == 1
 
 
@@ -393,3 +403,50 @@ def test_only_one_sweeps_at_a_time(database: Engine, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="another sweep"):
             sweep(database, tmp_path, SHORT).run(NOW)
     sweep(database, tmp_path, SHORT).run(NOW)
+
+
+def test_the_command_says_what_goes_and_removes_it(
+    database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    days = [now - timedelta(days=number) for number in range(40)]
+    parts = [StoredPart(f"st-r1-{n:08}", at, "REJECT" if n % 4 == 0 else "PASS") for n, at in enumerate(days)]
+    with database.begin() as connection:
+        store_parts(connection, parts)
+        review_part(connection, parts[39])
+    home = Home(tmp_path)
+    home.write_station(
+        Station.model_validate(
+            {
+                "station": "st",
+                "recipes": {"demo": "demo.toml"},
+                "recipe": "demo",
+                "cameras": [{"name": "top", "type": "simulated"}],
+                "plc": {"type": "modbus"},
+                "storage": {"retention": {"images_days": {"PASS": 10}, "rows_days": {"PASS": 15}}},
+            }
+        )
+    )
+    monkeypatch.setenv("ANDON_DATABASE_URL", database.url.render_as_string(hide_password=False))
+    command = ["retention", "--home", str(tmp_path)]
+    assert main([*command, "--dry-run", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    good = said["classes"]["PASS"]
+    assert (good["parts"], good["protected"], good["images"]) == (30, 1, 30)
+    assert good["images_bytes"] == 30 * len(CONTENT)
+    assert said["classes"]["REJECT"]["going_images"] == 0
+    assert said["swept"] is None
+    assert len(ids(database, "verdict")) == 40
+
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert table.splitlines()[0].split()[:3] == ["class", "parts", "protected"]
+    assert f"removed: {4 * good['going_parts']} rows" in table
+    left = ids(database, "image", "part_id IN (SELECT part_id FROM verdict WHERE verdict = 'PASS')")
+    assert len(left) == 30 - good["going_images"]
+    assert len(ids(database, "verdict")) == 40 - good["going_parts"]
+    assert good["going_parts"] > 10
+    assert main([*command, "--dry-run", "--json"]) == 0
+    good = json.loads(capsys.readouterr().out)["classes"]["PASS"]
+    assert (good["going_images"], good["going_parts"]) == (0, 0)
+    assert datetime.fromisoformat(good["next_at"]) > now
