@@ -65,7 +65,7 @@ class Journal:
         self._segment_bytes = min(_SEGMENT_BYTES, limit_bytes // _SEGMENTS_AT_LEAST)
         self._free_disk_bytes = free_disk_bytes
         self._counters = counters
-        self._guard = threading.Lock()  # of _sizes and _marks
+        self._guard = threading.Lock()  # of _sizes, _marks and what is counted
         self._file: int | None = None  # the segment being appended to; None: begin one
         try:
             self._lock = self._hold()
@@ -193,7 +193,8 @@ class Journal:
             ".record": framing.encode(record.parts, record.start),
         }
         if self._aside.keep("refused", record.start, contents):
-            self._counters["refused_records"] += 1
+            with self._guard:
+                self._counters["refused_records"] += 1
             logger().error("record refused by PostgreSQL", kind=kind, at=record.start, reason=reason)
 
     def close(self) -> None:
@@ -309,7 +310,8 @@ class Journal:
                 logger().error("damaged bytes in the journal, not kept", at=damage.start, bytes=size, error=str(error))
                 self._counters["damaged_stretches"] += 1
             return
-        self._counters["damaged_stretches"] += 1
+        with self._guard:
+            self._counters["damaged_stretches"] += 1
         logger().error("damaged bytes in the journal, kept in damaged/", at=damage.start, bytes=size)
 
     def _free_bytes(self) -> int:
