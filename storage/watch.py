@@ -24,6 +24,7 @@ from config.events import Severity
 from config.messages import Event, Health
 
 OWN = "storage"  # whose conditions come by `say`
+_DEGRADED, _SILENT = "degraded", "silent"
 _SILENT_NS = 3_000_000_000
 _STALLED_NS = 1_000_000_000  # between two ticks: then it was us who did not listen
 _WINDOW_NS = 60_000_000_000
@@ -87,7 +88,7 @@ class Watch:
             key = (beginning.service, beginning.name)
             if not same:
                 self._end(beginning, "its run ended")
-            elif beginning.name in {"degraded", "silent"} or beginning.service == OWN:
+            elif beginning.name in {_DEGRADED, _SILENT} or beginning.service == OWN:
                 self._told[key] = _Told(beginning.severity, beginning, beginning.detail, beginning.detail)
             else:
                 self._others[key] = beginning
@@ -128,10 +129,10 @@ class Watch:
             self._happen(service, "restarted", "WARNING", f"pid {health.pid} after {known}", now_ns)
             for key in [key for key in self._others if key[0] == service]:
                 self._end(self._others.pop(key), "its process ended")
-        self._change((service, "silent"), "ALARM", None, now_ns)
+        self._change((service, _SILENT), "ALARM", None, now_ns)
         if service != OWN and health.state in {"READY", "DEGRADED"}:
             detail = (health.detail or "without a reason") if health.state == "DEGRADED" else None
-            self._change((service, "degraded"), "WARNING", detail, now_ns)
+            self._change((service, _DEGRADED), "WARNING", detail, now_ns)
 
     def say(self, name: str, severity: Severity, detail: str | None, now_ns: int) -> None:
         """Say that a condition of storage's own is on, and why; None: that it is off."""
@@ -152,7 +153,7 @@ class Watch:
         self._tick_ns = now_ns
         for service, heard_ns in self._heard_ns.items():
             if now_ns - heard_ns > _SILENT_NS:
-                self._change((service, "silent"), "ALARM", "not heard of for 3 s", now_ns)
+                self._change((service, _SILENT), "ALARM", "not heard of for 3 s", now_ns)
         for key, told in self._told.items():
             if told.held_back:
                 self._tell(key, told, now_ns)
@@ -165,7 +166,7 @@ class Watch:
             told = self._told.setdefault(key, _Told())
         if detail is not None:
             detail = detail[:_LONGEST_DETAIL]
-        if _words(told.detail) == _words(detail):
+        if _words(key, told.detail) == _words(key, detail):
             return
         told.severity, told.detail = severity, detail
         if told.has_room(now_ns):
@@ -176,7 +177,7 @@ class Watch:
 
     def _tell(self, key: _Key, told: _Told, now_ns: int) -> None:
         """Tell how a condition is, if that is not what was told last."""
-        if not told.has_room(now_ns) or _words(told.said) == _words(told.detail):
+        if not told.has_room(now_ns) or _words(key, told.said) == _words(key, told.detail):
             return
         also = told.told(now_ns)
         if told.beginning is not None:
@@ -204,6 +205,8 @@ class Watch:
             self._counters["events_held_back"] += 1
 
 
-def _words(detail: str | None) -> str | None:
-    """Return a detail without its numbers: a count that goes up is no news."""
-    return None if detail is None else _NUMBER.sub("#", detail)
+def _words(key: _Key, detail: str | None) -> str | None:
+    """Return what is news of a detail when it changes: of what has a name, nothing; else the words, not the numbers."""
+    if detail is None:
+        return None
+    return _NUMBER.sub("#", detail) if key[1] == _DEGRADED else ""

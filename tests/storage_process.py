@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from config.courier import Courier
 from config.home import Home, Run
 from config.messages import (
     AnyMessage,
+    Event,
     Evidence,
     GateCommand,
     GateReport,
@@ -41,12 +42,15 @@ from config.messages import (
     encode,
 )
 from config.station import CameraSection, PlcSection, Station, StorageSection
+from storage import intake
 from storage.query import QueryService
+from storage.rows import rows
 from storage.schema import metadata
 
 RUN = "r1"
 JPEG = b"\xff\xd8" + bytes(range(256)) * 40 + b"\xff\xd9"
 MS = 1_000_000
+RecordMessage = Verdict | GateReport | Evidence | Event
 
 
 def verdict(number: int, judgement: Judgement = Judgement.PASS, **changes: object) -> tuple[Verdict, list[bytes]]:
@@ -94,6 +98,16 @@ def verdict(number: int, judgement: Judgement = Judgement.PASS, **changes: objec
     return Verdict.model_validate(fields | changes), [np.full((8, 8), number % 2000, np.float16).tobytes()]
 
 
+def store(url: str, *records: tuple[RecordMessage, list[bytes]]) -> None:
+    """Put records into a database as the writer does."""
+    incoming: defaultdict[sqlalchemy.Table, list[tuple[object, ...]]] = defaultdict(list)
+    for message, payload in records:
+        for table, row in rows([bytes(part) for part in encode(message, payload)], 0):
+            incoming[table].append(row)
+    with sqlalchemy.create_engine(url, poolclass=NullPool).begin() as connection:
+        intake.take(connection, incoming)
+
+
 class Sender:
     """A peer of storage: one DEALER with its courier."""
 
@@ -105,7 +119,7 @@ class Sender:
         self.sent_ns: dict[str, int] = {}
         self.delays_ms: list[float] = []
 
-    def send(self, message: Verdict | GateReport | Evidence, payload: list[bytes]) -> None:
+    def send(self, message: RecordMessage, payload: list[bytes]) -> None:
         """Give a record to the courier."""
         now_ns = time.monotonic_ns()
         self.sent_ns[message.record_id] = now_ns
