@@ -18,7 +18,7 @@ that no outlier moves anything (the rank-sum statistic: Pettitt, Applied Statist
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -132,6 +132,25 @@ def changes(series: Series, significance: float = SIGNIFICANCE) -> list[Change]:
         del places[found.index(weakest)]
         found = []
     return found
+
+
+def joined(series: Series, found: Sequence[Change]) -> list[Change]:
+    """Return changes with those made one that are a bin apart, where that bin is between what is around them.
+
+    One change in the middle of a bin makes it so; the bin is no level of its own.
+    """
+    means = series.sums / series.parts
+    one: list[Change] = []
+    for change in found:
+        middle = change.at - 1
+        apart = bool(one) and one[-1].at == middle
+        if apart and (means[middle] - means[middle - 1]) * (means[change.at] - means[middle]) > 0:
+            last = one.pop()
+            stronger = min(last, change, key=lambda each: each.p_value)
+            one.append(Change(stronger.at, last.earliest, change.latest, stronger.p_value))
+        else:
+            one.append(change)
+    return one
 
 
 def place_rate(events: Floats, before: float, after: float, weight: float = 1.0) -> tuple[int, int, int]:
