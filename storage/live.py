@@ -29,7 +29,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import cast
 
-from redis import Redis, RedisError, ResponseError
+from redis import AuthenticationError, Redis, RedisError, ResponseError
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
@@ -38,6 +38,7 @@ from redis.retry import Retry
 from config.errors import StoreError
 from config.log import Condition
 from config.messages import Event, Evidence, GateOutcome, GateReport, Health, Judgement, Verdict
+from storage.addresses import REDIS
 from storage.pictures import Bound, Pictures
 
 LiveMessage = Verdict | GateReport | Evidence | Event | Health
@@ -47,8 +48,9 @@ _Entry = tuple[LiveMessage, Sequence[bytes]]
 _STREAM_LENGTH = 500
 _HEALTH_MS = 5_000
 _WAITING = 4096  # messages; while Redis is away they are not kept but counted
-_BATCH = 256
+_BATCH = 2048
 _REMEMBERED = 10_000
+_PAUSE_S = 0.03
 _RETRY_NS = 500_000_000
 _TIMEOUT_S = 1.0
 _UNSEEN = "UNSEEN"
@@ -143,12 +145,13 @@ class LivePicture(threading.Thread):
                 else:
                     self._show(entries)
                     self._down.end()
+                    self._stopping.wait(_PAUSE_S)  # one request for many: nobody sees a difference
             except RedisError as error:
                 self._lose(entries)
                 self._known = False
                 self._retry_ns = time.monotonic_ns() + _RETRY_NS
-                self.problem = f"Redis: {error}"
-                self._down.occur(error=str(error))
+                self.problem = f"Redis: {_reason(error)}"
+                self._down.occur(error=_reason(error))
 
     def _lose(self, entries: Sequence[_Entry]) -> None:
         self._counters["redis_lost"] += len(entries)
@@ -177,8 +180,8 @@ class LivePicture(threading.Thread):
             self._tally[_counted_as(message)] += 1
         return True
 
-    def _show(self, entries: Sequence[_Entry]) -> None:
-        """Write everything at once; what Redis refuses is lost alone."""
+    def _show(self, entries: Sequence[_Entry], *, again: bool = False) -> None:
+        """Write everything at once; what Redis refuses is lost alone, or written after making room for it."""
         with self._redis.pipeline(transaction=False) as pipeline:
             written: list[tuple[str, int]] = []  # of each command: what it writes, and which entry it shows
             for index, (message, payload) in enumerate(entries):
@@ -188,19 +191,16 @@ class LivePicture(threading.Thread):
             self._add_alarms(pipeline)
             written += [("counters", -1)] + [("alarms", -1)] * (len(pipeline) - len(written) - 1)
             answers = pipeline.execute(raise_on_error=False)
-        refused = {
-            place: answer for place, answer in zip(written, answers, strict=True) if isinstance(answer, RedisError)
-        }
+        refused = {place: answer for place, answer in zip(written, answers, strict=True) if _is_error(answer)}
+        lost = sorted({index for _, index in refused} - {-1})
+        if not again and any(isinstance(error, OutOfMemoryError) for error in refused.values()):
+            self._pictures.halve(self._redis)
+            self._show([entries[index] for index in lost], again=True)
+            return
         for what in {what for what, _ in written}:
             self._refused.pop(what, None)
         self._refused.update({what: f"{what}: {_reason(error)}" for (what, _), error in refused.items()})
-        self._counters["redis_lost"] += len({index for _, index in refused} - {-1})
-        self._say(full=any(isinstance(error, OutOfMemoryError) for error in refused.values()))
-
-    def _say(self, *, full: bool) -> None:
-        """Say what Redis refuses, and make room where it has no memory left."""
-        if full:
-            self._pictures.halve(self._redis)
+        self._counters["redis_lost"] += len(lost)
         self.problem = f"Redis refuses {'; '.join(sorted(self._refused.values()))}" if self._refused else None
         if self.problem:
             self._refusing.occur(reason=self.problem)
@@ -258,7 +258,7 @@ class LiveImages:
 
 def _connect(url: str) -> Redis:
     retry = Retry(NoBackoff(), 0)
-    return Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=retry)
+    return Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=retry, protocol=2)
 
 
 def _append(pipeline: Pipeline, stream: str, fields: _Fields) -> None:
@@ -293,12 +293,18 @@ def _counted_as(message: Verdict | GateReport) -> str:
     return message.outcome.value if message.outcome else _UNSEEN
 
 
-def _reason(error: RedisError) -> str:
-    """Say why Redis refuses a command, where we know."""
+def _is_error(answer: object) -> bool:
+    return isinstance(answer, RedisError)
+
+
+def _reason(error: object) -> str:
+    """Say why Redis does not take something, where we know."""
     if isinstance(error, OutOfMemoryError):
         return "its memory is full (maxmemory)"
     if isinstance(error, ReadOnlyError):
         return "it is a read-only replica"
+    if isinstance(error, AuthenticationError):
+        return f"it does not accept our name or password ({REDIS}): {error}"
     if "WRONGTYPE" in str(error):
         return "another program has put something else at this key: remove it"
     return str(error)

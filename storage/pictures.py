@@ -86,7 +86,7 @@ class Pictures:
         for name in names:
             self._forget(name)
         if names:
-            pipeline.unlink(*(f"{self._prefix}{name}" for name in names))
+            pipeline.delete(*(f"{self._prefix}{name}" for name in names))
             pipeline.zrem(self._index, *names)
 
     def _keep(self, name: str, size: int, now_ns: int) -> None:
