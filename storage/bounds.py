@@ -64,12 +64,14 @@ def of_sizes(keep: RetentionSection, connection: Connection, store: Store | None
 
 def embedded_disk(home: Path, url: URL) -> Path | None:
     """Return the data folder if the database at `url` is the one that is embedded in the state folder `home`."""
-    data = home / "postgres"
+    data, host = (home / "postgres").resolve(), url.query.get("host")
+    if host == str(data):  # where its socket is, unless that path is too long
+        return data
     try:
         said = (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
-    return data if len(said) > _SOCKET_LINE and said[_SOCKET_LINE] == url.query.get("host") else None
+    return data if len(said) > _SOCKET_LINE and said[_SOCKET_LINE] == host else None
 
 
 def _free_bytes(folder: Path) -> int | None:

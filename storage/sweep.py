@@ -111,9 +111,9 @@ class Sweep:
         self._stopping = Event()
         self._driver: psycopg.Connection | None = None  # of the sweep that runs
 
-    def is_short(self) -> bool:
-        """Tell whether a disk has less room than it must; the database is not asked."""
-        return any(bound.passed() for bound in self._disks())
+    def shortage(self) -> str | None:
+        """Say which disk has less room than it must, if one has; the database is not asked."""
+        return next((bound.said() for bound in self._disks() if bound.passed()), None)
 
     def passed(self) -> list[str]:
         """Say which bounds are passed. Raise StoreError where the database or the store does not answer."""

@@ -63,27 +63,29 @@ class Sweeper(Thread):
         """Sweep when it is time."""
         again_s = time.monotonic()
         while not self._stopping.wait(_LOOK_S):
-            is_due, is_short = time.monotonic() >= self._due_s, self._is_short()
-            if is_due or (is_short and time.monotonic() >= again_s):
-                self._once(is_due=is_due)
+            is_due, shortage = time.monotonic() >= self._due_s, self._shortage()
+            if is_due or (shortage and time.monotonic() >= again_s):
+                self._once(shortage, is_due=is_due)
                 again_s = time.monotonic() + _AGAIN_S
-            elif self._of_disk and not is_short:
+            elif self._of_disk and not shortage:
                 self._judge(Swept())
 
-    def _is_short(self) -> bool:
+    def _shortage(self) -> str | None:
         try:
-            return self._sweep.is_short()
+            return self._sweep.shortage()
         except StoreError as error:  # of the image store's disk
             self._failed.occur(error=str(error))
-            return False
+            return None
 
-    def _once(self, *, is_due: bool) -> None:
+    def _once(self, shortage: str | None, *, is_due: bool) -> None:
         begin_s = time.monotonic()
         try:
             swept = self._sweep.run(self._now())
         except StoreError as error:
             if not self._stopping.is_set():
                 self._failed.occur(error=str(error))
+            if shortage:  # which may well be why
+                self._judge(Swept(problem=f"{shortage}, and nothing can be removed now: {error}", of_disk=True))
             if is_due:
                 self._due_s = time.monotonic() + _AGAIN_S
             return
