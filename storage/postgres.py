@@ -94,6 +94,11 @@ class PostgresWriter(Thread):
         """How much of the journal PostgreSQL does not have yet."""
         return self._journal.behind_bytes(self._position)
 
+    @property
+    def backlog_s(self) -> float:
+        """How long the oldest record has waited that PostgreSQL does not have yet."""
+        return self._journal.behind_s(self._position)
+
     def wake(self) -> None:
         """Say that there is something new in the journal."""
         self._wake.set()

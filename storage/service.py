@@ -36,6 +36,7 @@ _GROUP_BYTES = 8 * _MB  # journalled at once, at most
 _GROUP_RECORDS = 500
 _RECENT = 50_000  # record ids by which a record that comes twice is known
 _FIRST_TRY_S = 1.0  # what READY waits for PostgreSQL; the journal takes records without it
+_EVERY_NS = 50_000_000
 _CALM_NS = 1_000_000_000  # couriers bring a refused record again twice in this time
 _DRAIN_S = 0.8
 _LIVE_S = 0.1
@@ -63,6 +64,7 @@ class Storage(Service):
         self._states: dict[str, str] = {}
         self._refused = Condition("not_journalled", self.counters)
         self._refused_ns = 0
+        self._every_ns = 0
         self._unexpected = Condition("unexpected_message", self.counters)
 
     def open(self) -> None:
@@ -99,7 +101,11 @@ class Storage(Service):
         self._judge()
 
     def tick(self, now_ns: int) -> None:
-        """Journal what has come in this round, our own events with it."""
+        """Journal what has come in this round; now and then look after everything else."""
+        self._commit()
+        if now_ns < self._every_ns:
+            return
+        self._every_ns = now_ns + _EVERY_NS
         self._group += [_Waiting(event, [], _OURSELVES) for event in self._lookout.due(self._conditions(), now_ns)]
         self._commit()
         self._live.alarms = self._lookout.on
@@ -156,17 +162,19 @@ class Storage(Service):
                 fresh.setdefault(waiting.message.record_id, waiting)
         self._write(list(fresh.values()))
         recorded: defaultdict[bytes, list[str]] = defaultdict(list)
-        for waiting in group:
-            if self._settled(waiting, fresh):
-                recorded[waiting.peer].append(waiting.message.record_id)
-        recorded.pop(_OURSELVES, None)
+        for message, _, peer in group:
+            if peer != _OURSELVES and (not _is_kept(message) or message.record_id in self._recent):
+                recorded[peer].append(message.record_id)
         for peer, record_ids in recorded.items():
             bus.send(self._records, Recorded(record_ids=tuple(record_ids)), to=peer)
+        self._writer.wake()
+        for waiting in group:
+            self._settle(waiting, fresh)
         while len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
 
-    def _settled(self, waiting: _Waiting, fresh: dict[str, _Waiting]) -> bool:
-        """Count and show a record; False if it is not on disk, so that it has to be brought again."""
+    def _settle(self, waiting: _Waiting, fresh: dict[str, _Waiting]) -> None:
+        """Count and show a record, unless it is not on disk: then its courier brings it again."""
         message, payload, peer = waiting
         if not _is_kept(message):
             self.counters["live_images"] += 1
@@ -174,7 +182,6 @@ class Storage(Service):
         elif message.record_id not in self._recent:
             if isinstance(message, Event) and peer == _OURSELVES:
                 self._lookout.refused(message)
-            return False
         elif fresh.pop(message.record_id, None) is None:
             self.counters["doubles"] += 1
         else:
@@ -183,7 +190,6 @@ class Storage(Service):
             if isinstance(message, Event):
                 note = self._lookout.journalled if peer == _OURSELVES else self._lookout.saw
                 note(message)
-        return True
 
     def _write(self, fresh: list[_Waiting]) -> None:
         if not fresh:
@@ -199,13 +205,12 @@ class Storage(Service):
         if len(taken) < len(fresh):
             self._refused.occur(reason=reason, journal_bytes=self._journal.size_bytes)
             self._refused_ns = time.monotonic_ns()
-        if taken:
-            self._writer.wake()
 
     def _judge(self) -> None:
         """Say how things are."""
         self.counters["journal_bytes"] = self._journal.size_bytes
         self.counters["journal_backlog_bytes"] = self._writer.backlog_bytes
+        self.counters["journal_backlog_s"] = round(self._writer.backlog_s)
         problems = [detail for _, _, detail in self._conditions() if detail]
         self.state, self.detail = ("DEGRADED" if problems else "READY"), "; ".join(problems)
 
