@@ -287,7 +287,8 @@ class Reader:
                 if keeps:
                     kept += piece
             meter.at(self._file.tell())
-            self._file.seek(-size % _BLOCK, os.SEEK_CUR)
+            if self._file.read(-size % _BLOCK).strip(b"\0"):
+                raise self._damaged(f"{name} has something behind its end")
             if header is None:
                 header = self._parse_header(bytes(kept))
             found[name] = summed.hexdigest()
