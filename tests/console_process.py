@@ -34,7 +34,7 @@ from config.messages import (
     Verdict,
     View,
 )
-from config.recipe import Recipe, ViewRecipe
+from config.recipe import Fidelity, Recipe, ViewRecipe
 from config.station import CameraSection, ConsoleSection, PlcSection, Station, StorageSection
 from decision.rules import regions
 from ingest.evidence import Judged, pictures
@@ -112,7 +112,8 @@ class Line:
         )
         self._sender.send(verdict, maps)
         for camera, pixels in zip(CAMERAS, frames, strict=True):
-            for evidence, jpeg in pictures(Judged(None, pixels, verdict, camera, live=True), 256):
+            fidelity = Fidelity.NONE if judgement is Judgement.PASS else Fidelity.REDUCED
+            for evidence, jpeg in pictures(Judged(None, pixels, verdict, camera, fidelity, live=True), 256):
                 self._sender.send(evidence, [jpeg])
         outcome = GateOutcome.PASSED if command is GateCommand.PASS else GateOutcome.EJECTED
         report = GateReport(

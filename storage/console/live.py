@@ -156,6 +156,8 @@ class LiveFeed:
         recent = list(self._parts.values())[-_SHOWN:]
         latencies = [part.trigger_to_verdict_ms for part in recent]
         last = recent[-1] if recent else None
+        storage = self._health.get("storage")
+        journal = storage.counters if storage else {}
         since = time.time() - _RATE_S
         while self._times and self._times[0] < since:
             self._times.popleft()
@@ -173,6 +175,8 @@ class LiveFeed:
             product=last.product if last else None,
             recipe=last.recipe if last else None,
             recipe_version=last.recipe_version if last else None,
+            backlog_bytes=journal.get("journal_backlog_bytes", 0),
+            backlog_s=journal.get("journal_backlog_s", 0),
         )
 
     async def _follow(self) -> None:
@@ -269,7 +273,8 @@ class LiveFeed:
             self._slow.end()
 
     def _counted(self, name: str) -> int:
-        return int(self._tally.get(name, 0))
+        count = self._tally.get(name, "")
+        return int(count) if count.isdecimal() else 0
 
     def _id(self, number: int) -> str:
         return f"{self._epoch}-{number}"

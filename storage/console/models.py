@@ -135,6 +135,8 @@ class Status(_Answer):
     product: str | None  # of the last part
     recipe: str | None
     recipe_version: int | None
+    backlog_bytes: int  # what PostgreSQL does not have yet; it is safe in the journal
+    backlog_s: int  # for how long the oldest of it has waited
 
 
 class Snapshot(_Answer):

@@ -85,7 +85,7 @@ class Streams:
             found = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.counters))
         except RedisError as error:
             raise _away(error) from error
-        return {name.decode(): value.decode() for name, value in found.items()}
+        return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in found.items()}
 
     async def which_exist(self, pictures: Sequence[PictureKey]) -> set[PictureKey]:
         """Return those of `pictures` of whole views that are there."""

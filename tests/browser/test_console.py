@@ -238,7 +238,12 @@ def test_nonsense_is_explained_and_database_away_is_a_page_that_tries_again(
     station.servers.postgres.kill()
     watched.open("/defects")
     expect(page.get_by_role("heading", name="The database is away")).to_be_visible()
+    watched.open("/")
+    station.line.part(PASS)
+    expect(page.locator("#backlog")).to_contain_text("s behind. Nothing is lost")
     station.servers.ready()
+    expect(page.locator("#backlog")).to_be_hidden()
+    watched.open("/defects")
     expect(page.locator("#rows .row").first).to_be_visible()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from config.messages import GateCommand, GateOutcome, GateReport, Judgement, Verdict, View
+from config.messages import GateCommand, GateOutcome, GateReport, Health, Judgement, Verdict, View
 from config.station import CameraSection, PlcSection, Station
 from storage.console.live import LiveFeed
 from storage.console.models import PartChange
@@ -102,6 +102,19 @@ def test_browser_that_comes_back_gets_what_it_missed_and_nothing_else(feed: Live
     assert [kind for kind, _, _ in events] == ["status", "part", "part"]
     assert [part["sequence"] for _, _, part in events[1:]] == [1, 3]
     assert events[1][2]["gate"]["outcome"] == "PASSED"
+
+
+def test_status_says_how_far_the_database_is_behind(feed: LiveFeed) -> None:
+    assert (feed.status().backlog_bytes, feed.status().backlog_s) == (0, 0)
+    counters = {"journal_backlog_bytes": 1_200_000_000, "journal_backlog_s": 2100}
+    feed._health = {"storage": Health(service="storage", state="DEGRADED", pid=1, time_ns=0, counters=counters)}
+    assert (feed.status().backlog_bytes, feed.status().backlog_s) == (1_200_000_000, 2100)
+
+
+@pytest.mark.parametrize("count", ["many", "", "-1", "\u0661", "9" * 5])
+def test_counter_that_is_no_number_is_no_crash(feed: LiveFeed, count: str) -> None:
+    feed._tally = {"PASS": count}
+    assert feed.status().verdicts[Judgement.PASS] in {0, 1, 99999}
 
 
 @pytest.mark.parametrize("last", ["other-5", "nonsense", "", "-", "0-0", "\u0661-\u0661"])

@@ -1,6 +1,6 @@
 /* The live page: everything comes as server-sent events, and is drawn a few times a second at most. */
 
-import { WORDS, clock, count, node, score } from "./format.js";
+import { WORDS, clock, count, node, score, size, span } from "./format.js";
 import { draw, fetchMap } from "./heat.js";
 import { connectSwitch, wanted } from "./overlay.js";
 import { drawStrip, worst } from "./strip.js";
@@ -12,6 +12,7 @@ const SILENT_MS = 3500; // the console speaks every second
 const AGAIN_MS = 2000;
 const MAP_MS = 1000; // until a map is in the database
 const MAP_TRIES = 4;
+const BEHIND_S = 3; // less is the way of every part
 const STATES = { RUNNING: "Running", DEGRADED: "Degraded", STOPPED: "Stopped", UNKNOWN: "Live view away" };
 
 const parts = new Map(); // part_id -> part, oldest first
@@ -80,6 +81,13 @@ function showStatus(status) {
   put("slowest", status.latency_max_ms?.toFixed(1) ?? "–");
   put("ejected", count(status.ejected));
   put("unseen", status.unseen ? `${count(status.unseen)} not seen` : "");
+  showBacklog(status.backlog_bytes, status.backlog_s);
+}
+
+function showBacklog(bytes, seconds) {
+  const behind = element("backlog");
+  behind.hidden = seconds < BEHIND_S;
+  if (!behind.hidden) text(behind, `The database is ${size(bytes)} and ${span(seconds)} behind. Nothing is lost: the journal keeps it.`);
 }
 
 function showLight(light, word = STATES[light.state]) {
