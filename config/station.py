@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -134,6 +134,7 @@ class StorageSection(Section):
 
     journal_limit_mb: int = Field(default=1024, ge=1)
     free_disk_mb: int = Field(default=200, ge=0)  # below this nothing more is journalled
+    journal_bound: Literal["stop", "shed"] = "stop"  # at the bound no part is judged; shed: pictures give way before
     image_side_px: int = Field(default=256, ge=32, le=4096)  # longer side of a reduced image
     live_images_per_s: float = Field(default=4.0, ge=0, le=100)
     images: ImagesSection = ImagesSection()

@@ -91,6 +91,14 @@ class Journal:
         with self._guard:
             return sum(self._sizes.values()) + self._aside.size_bytes
 
+    @property
+    def room_bytes(self) -> int:
+        """How much more it takes, by its own limit and the disk's; raise StoreError if the disk does not say."""
+        try:
+            return min(self._limit_bytes - self.size_bytes, self._free_bytes())
+        except OSError as error:
+            raise StoreError(f"{self.folder}: the disk does not answer: {error.strerror}") from error
+
     def append(self, records: Sequence[Parts]) -> list[int]:
         """Write records and return the indices of those that are on disk now; the others met a bound.
 

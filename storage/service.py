@@ -36,6 +36,7 @@ _GROUP_BYTES = 8 * _MB  # journalled at once, at most
 _GROUP_RECORDS = 500
 _RECENT = 50_000  # record ids by which a record that comes twice is known
 _FIRST_TRY_S = 1.0  # what READY waits for PostgreSQL; the journal takes records without it
+_SHORT_OF_ROOM, _ROOM_AGAIN = 0.25, 0.35  # of the journal's limit
 _EVERY_NS = 50_000_000
 _CALM_NS = 1_000_000_000  # couriers bring a refused record again twice in this time
 _DRAIN_S = 0.8
@@ -64,6 +65,8 @@ class Storage(Service):
         self._states: dict[str, str] = {}
         self._refused = Condition("not_journalled", self.counters)
         self._refused_ns = 0
+        self._shed = Condition("pictures_shed", self.counters)
+        self._shedding = False
         self._every_ns = 0
         self._unexpected = Condition("unexpected_message", self.counters)
 
@@ -77,6 +80,7 @@ class Storage(Service):
             self.home.journal, limits.journal_limit_mb * _MB, limits.free_disk_mb * _MB, self.counters
         )
         self._opened.callback(self._journal.close)
+        self._limits = limits
         run = self.home.read_run().run_id
         self._lookout = Lookout(self.home.path, station.station, run, self.counters)
         self._live = LivePicture(redis, station.station, run, self.counters)
@@ -106,6 +110,7 @@ class Storage(Service):
         if now_ns < self._every_ns:
             return
         self._every_ns = now_ns + _EVERY_NS
+        self._look_at_room()
         self._group += [_Waiting(event, [], _OURSELVES) for event in self._lookout.due(self._conditions(), now_ns)]
         self._commit()
         self._live.alarms = self._lookout.on
@@ -147,6 +152,11 @@ class Storage(Service):
     def _conditions(self) -> Iterator[tuple[str, Severity, str | None]]:
         """Say what is wrong with storage itself, and what is not."""
         yield "not_journalled", "ALARM", "records are not journalled: see the log" if self._refused.active else None
+        yield (
+            "pictures_shed",
+            "WARNING",
+            "the journal is almost full: pictures are not kept" if self._shedding else None,
+        )
         yield "not_written", "WARNING", self._writer.problem
         yield "redis_down", "WARNING", self._live.problem
         yield "space_short", "WARNING", self._sweeper.problem
@@ -155,15 +165,16 @@ class Storage(Service):
         """Journal the group with one fsync, then acknowledge it and let the others know."""
         if not self._group:
             return
+        self._look_at_room()
         group, self._group, self._group_bytes = self._group, [], 0
         fresh: dict[str, _Waiting] = {}
         for waiting in group:
-            if _is_kept(waiting.message) and waiting.message.record_id not in self._recent:
+            if self._keeps(waiting.message) and waiting.message.record_id not in self._recent:
                 fresh.setdefault(waiting.message.record_id, waiting)
         self._write(list(fresh.values()))
         recorded: defaultdict[bytes, list[str]] = defaultdict(list)
         for message, _, peer in group:
-            if peer != _OURSELVES and (not _is_kept(message) or message.record_id in self._recent):
+            if peer != _OURSELVES and (not self._keeps(message) or message.record_id in self._recent):
                 recorded[peer].append(message.record_id)
         for peer, record_ids in recorded.items():
             bus.send(self._records, Recorded(record_ids=tuple(record_ids)), to=peer)
@@ -176,8 +187,11 @@ class Storage(Service):
     def _settle(self, waiting: _Waiting, fresh: dict[str, _Waiting]) -> None:
         """Count and show a record, unless it is not on disk: then its courier brings it again."""
         message, payload, peer = waiting
-        if not _is_kept(message):
-            self.counters["live_images"] += 1
+        if not self._keeps(message):
+            if _is_fleeting(message):
+                self.counters["live_images"] += 1
+            else:
+                self._shed.occur(room_bytes=self._journal.room_bytes)
             self._live.offer(message, payload)
         elif message.record_id not in self._recent:
             if isinstance(message, Event) and peer == _OURSELVES:
@@ -206,6 +220,18 @@ class Storage(Service):
             self._refused.occur(reason=reason, journal_bytes=self._journal.size_bytes)
             self._refused_ns = time.monotonic_ns()
 
+    def _keeps(self, message: RecordMessage) -> bool:
+        """Tell whether a record is journalled: neither pictures for the live page alone, nor pictures that give way."""
+        return not (_is_fleeting(message) or (self._shedding and isinstance(message, Evidence)))
+
+    def _look_at_room(self) -> None:
+        """Let pictures give way to verdicts in the last quarter of the journal, where the station wants it so."""
+        if self._limits.journal_bound == "shed":
+            share = self._journal.room_bytes / (self._limits.journal_limit_mb * _MB)
+            self._shedding = share < (_ROOM_AGAIN if self._shedding else _SHORT_OF_ROOM)
+            if not self._shedding:
+                self._shed.end()
+
     def _judge(self) -> None:
         """Say how things are."""
         self.counters["journal_bytes"] = self._journal.size_bytes
@@ -215,6 +241,6 @@ class Storage(Service):
         self.state, self.detail = ("DEGRADED" if problems else "READY"), "; ".join(problems)
 
 
-def _is_kept(message: RecordMessage) -> bool:
-    """Tell whether a record belongs in the journal: pictures for the live page alone do not."""
-    return not (isinstance(message, Evidence) and message.purpose == "live")
+def _is_fleeting(message: RecordMessage) -> bool:
+    """Tell whether a picture is for the live page alone."""
+    return isinstance(message, Evidence) and message.purpose == "live"

@@ -195,6 +195,27 @@ def test_full_journal_acknowledges_nothing_and_recovers(servers: Servers) -> Non
         until(lambda: station.events("not_journalled ended") == 1, station.said)
 
 
+def test_pictures_give_way_to_verdicts_where_the_station_wants_it_so(servers: Servers) -> None:
+    with storage(servers, postgres_up=False, journal_limit_mb=1, journal_bound="shed") as station:
+        station.start()
+        sender = station.sender()
+        for number in range(120):  # 1.2 MB of pictures
+            sender.send(*_crop(number))
+            sender.send(*verdict(number))
+            sender.take(1)
+        sender.finish()
+        assert station.events("pictures_shed began") == 1
+        until(lambda: station.health() is not None and "pictures are not kept" in station.health().detail)
+
+        servers.postgres.start()
+        until(lambda: station.stored() == 120, station.said)
+        until(lambda: station.events("pictures_shed ended") == 1, station.said)
+        health = station.health()
+        assert health is not None
+        assert station.stored("image") + health.counters["pictures_shed"] == 120
+        assert 50 < station.stored("image") < 100
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a small disk is mounted")
 def test_full_disk_acknowledges_nothing_and_recovers(servers: Servers) -> None:
     with storage(servers) as station:
