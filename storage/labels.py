@@ -34,8 +34,8 @@ class Labels:
         """Return what reviewers say of one view or defect, likewise."""
         return _agreed(self.of_place.get((camera, region), {}))
 
-    def defect_class(self, camera: str, region: int) -> str | None:
-        """Return what a defect is called."""
+    def defect_class(self, camera: str, region: int | None = None) -> str | None:
+        """Return what a defect is called, or what is wrong with a view."""
         return self.classes.get((camera, region)) or self.classes.get((camera, None)) or self.part_class
 
 

@@ -20,7 +20,6 @@ from sqlalchemy import (
     DateTime,
     FromClause,
     Interval,
-    Row,
     Table,
     and_,
     case,
@@ -155,7 +154,9 @@ class Population:
         finite = and_(verdict.c.score > -math.inf, verdict.c.score < math.inf)  # to PostgreSQL, NaN is above infinity
         score = verdict.c.score
         if self._what is What.SCORE:
-            sums = [one.filter(finite) for one in (func.count(), func.sum(score), func.sum(score * score))]
+            sums: list[ColumnElement[Any]] = [
+                one.filter(finite) for one in (func.count(), func.sum(score), func.sum(score * score))
+            ]
         else:
             judged = _JUDGEMENTS.get(self._what)
             sums = [
@@ -166,7 +167,7 @@ class Population:
         statement = select(start, *sums).where(*whole(self._chosen), *_between(verdict, since, None))
         return self._bins(self._connection.execute(statement.group_by(start).order_by(start)), width, since)
 
-    def _bins(self, rows: Iterable[Row[Any]], width: timedelta, since: datetime | None) -> Bins:
+    def _bins(self, rows: Iterable[Any], width: timedelta, since: datetime | None) -> Bins:
         having = self._defects_by(width, since) if self._what is What.DEFECTS else {}
         starts: list[datetime] = []
         bins: list[list[float]] = []

@@ -1,0 +1,1 @@
+"""`andon export`: stored parts as files, for spreadsheets, for analysis, and to train from."""
