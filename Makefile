@@ -49,7 +49,7 @@ $(VENV)/.runtime: $(VENV)/bin/python $(FILES)
 
 $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 	@echo "installing the development environment (torch: a few minutes, once) …"
-	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,s3,train,dev]"
+	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,s3,parquet,train,dev]"
 	@touch $@ $(VENV)/.runtime
 
 # Independent peers of the tests, from Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote.
