@@ -43,7 +43,7 @@ def retention(arguments: argparse.Namespace) -> int:
     keep = station.storage.retention
     now = datetime.now(UTC)
     images = store.connect(station.storage.images, station.station)
-    problem, swept = None, None
+    problem, swept, left = None, None, []
     try:
         with database(home, "retention") as url:
             address = parse_database_url(url, "database URL")
@@ -52,15 +52,16 @@ def retention(arguments: argparse.Namespace) -> int:
             passed = sweep.passed()
             if not arguments.dry_run:
                 done = sweep.run(now)
-                swept, problem = done.counts(), done.problem
+                swept, problem, left = done.counts(), done.problem, done.left
     finally:
         if images is not None:
             images.close()
     if arguments.json:
         said = {"classes": {one.name: _as_json(one) for one in holdings}, "passed": passed, "swept": swept}
-        sys.stdout.write(json.dumps({**said, "problem": problem}) + "\n")
+        sys.stdout.write(json.dumps({**said, "left": left, "problem": problem}) + "\n")
     else:
-        sys.stdout.writelines(line + "\n" for line in _lines(holdings, passed, swept, problem))
+        lines = _lines(holdings, passed, swept)
+        sys.stdout.writelines(line + "\n" for line in (*lines, *left, *([problem] if problem else [])))
     return EXIT_FAILURE if problem else 0
 
 
@@ -77,9 +78,7 @@ def _as_json(one: Holding) -> dict[str, object]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
 
 
-def _lines(
-    holdings: Sequence[Holding], passed: Sequence[str], swept: dict[str, int] | None, problem: str | None
-) -> list[str]:
+def _lines(holdings: Sequence[Holding], passed: Sequence[str], swept: dict[str, int] | None) -> list[str]:
     lines = list(Screen(sys.stdout).table(_COLUMNS, [_row(one) for one in (*holdings, totals(holdings))]))
     lines += [f"a bound is passed: {bound}" for bound in passed]
     if swept is None:
@@ -87,7 +86,7 @@ def _lines(
     else:
         removed = f"{swept['rows_removed']} rows, {swept['images_removed']} images, {swept['maps_removed']} maps"
         lines.append(f"removed: {removed}; {_megabytes(swept['bytes_freed'])} MB freed")
-    return [*lines, problem] if problem else lines
+    return lines
 
 
 def _row(one: Holding) -> list[str]:

@@ -48,6 +48,10 @@ Beside = Callable[[Connection, str], None]  # what is done to the rest before it
 AtLast = Callable[[Connection, "Removed"], None]  # what is done just before the commit
 
 
+class InUseError(StoreError):
+    """Somebody has been reading or writing a partition all the time."""
+
+
 class Weight(NamedTuple):
     """What a class (None: rows without a verdict) has in a partition, and how much of that would go."""
 
@@ -93,6 +97,19 @@ def weigh(connection: Connection, removal: Removal, partition: Partition, statio
     return [Weight(name, *map(int, numbers)) for name, *numbers in found]
 
 
+def concerns(connection: Connection, removal: Removal, partition: Partition, station: str) -> bool:
+    """Tell whether a partition has anything that would go, or nothing at all, in a transaction that is open."""
+    terms = _terms(removal, partition, station)
+    found = connection.execute(
+        text(
+            f"SELECT EXISTS (SELECT FROM {terms.source} WHERE {terms.going}) "  # noqa: S608 - our own names
+            f'OR NOT EXISTS (SELECT FROM "{partition.name}")'
+        ),
+        terms.values,
+    )
+    return bool(found.scalar_one())
+
+
 def share(removal: Removal, weights: Iterable[Weight]) -> float:
     """Return which share of a partition would go; of an empty one all, where no class is left out."""
     weights = list(weights)
@@ -122,12 +139,12 @@ def remove(
 ) -> Removed:
     """Remove from a partition what `removal` says, reviewed and held parts excepted, in a transaction of its own.
 
-    Raise StoreError where the partition is in use all the time, or when it is time to stop; then nothing has changed.
+    `at_last` may be called again after an attempt that came to nothing. Raise InUseError where the partition is in use
+    all the time, or it is time to stop; then nothing has changed.
     """
     with connection.begin():
         removed = Removed(partition, sorted(removal.before))
         terms = _terms(removal, partition, station)
-        connection.execute(text("SET LOCAL work_mem = '64MB'"))
         rest = partitions.make_successor(connection, partition)
         _copy(connection, removal, partition, rest, terms)
         if beside is not None:
@@ -136,14 +153,14 @@ def remove(
             try:
                 with connection.begin_nested():
                     _settle(connection, removal, partition, rest, removed, today)
+                    if at_last is not None:
+                        at_last(connection, removed)
                 break
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in _LOCKED:
                     raise
                 if attempt == _ATTEMPTS - 1 or stopping.wait(_PAUSE_S):
-                    raise StoreError(f"{partition.name} is in use: retention tries again later") from error
-        if at_last is not None:
-            at_last(connection, removed)
+                    raise InUseError(f"{partition.name} is in use") from error
     return removed
 
 

@@ -21,7 +21,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from config.errors import StoreError
-from config.log import Condition
 from config.station import RetentionSection
 from storage import audit, bounds, packs, partitions, removal, retention, schema
 from storage.bounds import MB, Bound
@@ -37,6 +36,7 @@ _LOCK = 0x616E646F72  # held by the one that sweeps
 _SETTINGS = {
     "statement_timeout": "30min",
     "lock_timeout": "2s",
+    "work_mem": "64MB",  # a million verdicts are looked up
     "client_connection_check_interval": "1s",  # what a killed process has begun ends soon
 }
 _CONNECT = {
@@ -51,6 +51,7 @@ _CONNECT = {
 _SLACK = 0.05  # more is freed than must be, lest the next part passes the bound again
 _ROOM_BYTES = 64 * MB  # beside what a partition's rest takes: for the log that is written ahead
 _AGAIN_S = 24 * 3600.0  # then what did not pay is weighed again, and a day's packs are looked at again
+_LATER_S, _SOON_S = 3000.0, 50.0  # then what was in use is tried again; soon, where a bound is passed
 _EVENTS = 10_000  # removed at once
 _CANCEL_S = 0.1
 _TABLES = (
@@ -69,6 +70,7 @@ class Swept:
     removed: list[Removed] = field(default_factory=list)
     packs_bytes: int = 0
     events: int = 0
+    left: list[str] = field(default_factory=list)  # what could not be swept this time, and why
     problem: str | None = None  # the bound that it could not keep
     of_disk: bool = False  # and whether that is one of a disk
 
@@ -80,6 +82,10 @@ class Swept:
             "maps_removed": sum(one.maps for one in self.removed),
             "bytes_freed": sum(one.freed_bytes for one in self.removed) + self.packs_bytes,
         }
+
+
+class _NoRoomError(Exception):
+    """There is too little room to write the rest of a partition anew."""
 
 
 class Sweep:
@@ -104,8 +110,7 @@ class Sweep:
         self._store = store
         self._counters = counters
         self._who = who
-        self._no_room = Condition("no_room_to_sweep", counters)
-        self._not_worth: dict[Partition, tuple[frozenset[str], float]] = {}  # classes, and until when
+        self._later: dict[Partition, tuple[frozenset[str], float]] = {}  # classes that are left alone until then
         self._packs_seen: dict[date, float] = {}  # until when
         self._disk: Path | None = None
         self._stopping = Event()
@@ -175,8 +180,9 @@ class Sweep:
         if bound.passed():
             swept.of_disk = bound.is_free
             swept.problem = (
-                f"{bound.said()}, and nothing more may be removed (reviewed, on hold, of a day or a week that is "
-                "not over since a day): make room, or change storage.retention in the station file"
+                f"{bound.said()}, and nothing more can be removed "
+                f"({'; '.join(swept.left) or 'reviewed, on hold, of a day or a week that is not over since a day'}): "
+                "make room, or change storage.retention in the station file"
             )
 
     def _carry_out(
@@ -190,27 +196,30 @@ class Sweep:
     ) -> None:
         """Do one removal, unless there is nothing to do, or it does not pay."""
         classes, note = frozenset(due.before), notes.get(due.partition.name)
-        tried, until_s = self._not_worth.get(due.partition, (frozenset(), 0.0))
-        if retention.is_done(due, note, now.date()) or (classes <= tried and time.monotonic() < until_s):
+        left_alone, until_s = self._later.get(due.partition, (frozenset(), 0.0))
+        if retention.is_done(due, note, now.date()) or (classes <= left_alone and time.monotonic() < until_s):
             return
         with connection.begin():
-            present = partitions.present(connection)
-            there = [one for one in _partitions_of(due) if one in present]
-            weights = {one: self._weigh(connection, due, one) for one in there}
-        if bound is not None and not _gives(weights, bound):
-            return
-        pays = due.partition not in weights or retention.is_worth(removal.share(due, weights[due.partition]))
-        going = [one for one in there if pays and removal.share(due, weights[one]) > 0]
-        for one in going:
-            if self._has_room(due, one, weights[one], connection):
+            there = [one for one in _partitions_of(due) if one in partitions.present(connection)]
+            own = self._weigh(connection, due, due.partition) if due.partition in there else None
+            share = 1.0 if own is None else removal.share(due, own)  # of a week without verdicts: what nobody knows of
+            going = []
+            if retention.is_worth(share) and (bound is None or _gives(due, own, bound)):
+                going = [one for one in there if self._concerns(connection, due, one)]
+        try:
+            for one in going:
+                self._check_room(connection, one, share)
                 self._remove(connection, due, one, now, swept)
-            else:
-                return  # what the rest hangs on stays, too
-        if going and due.kind is not Kind.MAPS:
-            self._remove_packs(connection, _days(due), now, swept)
-        if not going and any(weight.going_rows for weight in weights.get(due.partition, ())):
-            self._not_worth[due.partition] = (classes, time.monotonic() + _AGAIN_S)
-        elif due.partition in weights and not going:
+        except (removal.InUseError, _NoRoomError) as error:
+            swept.left.append(str(error))
+            self._later[due.partition] = (classes, time.monotonic() + (_SOON_S if bound else _LATER_S))
+            return
+        if going:
+            self._remove_packs(connection, _days(due) if due.kind is not Kind.MAPS else [], now, swept)
+        elif own is None or any(weight.going_rows for weight in own):
+            if bound is None:
+                self._later[due.partition] = (classes, time.monotonic() + _AGAIN_S)
+        else:
             with connection.begin():
                 notes[due.partition.name] = Note(classes | (note.classes if note else frozenset()), now.date())
                 removal.write_note(connection, due.partition, notes[due.partition.name])
@@ -218,6 +227,10 @@ class Sweep:
     def _weigh(self, connection: Connection, due: Removal, partition: Partition) -> list[Weight]:
         self._go_on()
         return removal.weigh(connection, due, partition, self._station)
+
+    def _concerns(self, connection: Connection, due: Removal, partition: Partition) -> bool:
+        self._go_on()
+        return removal.concerns(connection, due, partition, self._station)
 
     def _remove(self, connection: Connection, due: Removal, partition: Partition, now: datetime, swept: Swept) -> None:
         self._go_on()
@@ -229,7 +242,7 @@ class Sweep:
 
         def at_last(connection: Connection, removed: Removed) -> None:
             entry = ("retention.swept", partition.name, None, removed.said())
-            heads.append(audit.append(connection, self._who, *entry))
+            heads[:] = [audit.append(connection, self._who, *entry)]
 
         swept.removed.append(
             removal.remove(
@@ -246,21 +259,17 @@ class Sweep:
         for head in heads:
             audit.Anchor(self._home).note(connection, head)
 
-    def _has_room(self, due: Removal, partition: Partition, weights: list[Weight], connection: Connection) -> bool:
-        """Tell whether what stays of a partition can be written beside it."""
-        disk = next((bound.measure() for bound in self._disks() if not bound.of_images), None)
-        if disk is None:
-            return True
+    def _check_room(self, connection: Connection, partition: Partition, share: float) -> None:
+        """Raise _NoRoomError unless what stays of a partition, after `share` of it went, can be written beside it."""
+        free_bytes = next((bound.measure() for bound in self._disks() if not bound.of_images), None)
+        if free_bytes is None or share == 1:
+            return
         with connection.begin():
             size = "SELECT pg_total_relation_size(CAST(:name AS regclass))"
             size_bytes = connection.execute(text(size), {"name": partition.name}).scalar_one()
-        share = removal.share(due, weights)
-        needed = int(size_bytes * (1 - share)) + _ROOM_BYTES * (share < 1)
-        if needed <= disk:
-            self._no_room.end()
-            return True
-        self._no_room.occur(partition=partition.name, needed_mb=needed // MB, free_mb=disk // MB)
-        return False
+        needed = int(size_bytes * (1 - share)) + _ROOM_BYTES
+        if needed > free_bytes:
+            raise _NoRoomError(f"{partition.name}: {needed // MB} MB are needed to write it anew")
 
     def _remove_packs(self, connection: Connection, days: list[date], now: datetime, swept: Swept) -> None:
         if self._store is None:
@@ -309,15 +318,11 @@ def _days(due: Removal) -> list[date]:
     return [(due.start + timedelta(days=number)).date() for number in range((due.end - due.start).days)]
 
 
-def _gives(weights: dict[Partition, list[Weight]], bound: Bound) -> bool:
+def _gives(due: Removal, weights: list[Weight] | None, bound: Bound) -> bool:
     """Tell whether a removal helps against a bound: images in a store take no room in the database."""
-    of_images = [weight for one, found in weights.items() if one.table is schema.image for weight in found]
-    if bound.of_images:
-        return any(weight.going_placed_bytes for weight in of_images)
-    others = any(
-        weight.going_rows for one, found in weights.items() if one.table is not schema.image for weight in found
-    )
-    return others or any(weight.going_bytes for weight in of_images)
+    if due.kind is not Kind.IMAGES or weights is None:
+        return True
+    return any(weight.going_placed_bytes if bound.of_images else weight.going_bytes for weight in weights)
 
 
 def _present(connection: Connection) -> set[Partition]:

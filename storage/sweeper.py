@@ -41,6 +41,7 @@ class Sweeper(Thread):
         super().__init__(name="retention", daemon=True)
         self._sweep = Sweep(url, home, station, keep, store, counters)
         self._failed = Condition("not_swept", counters)
+        self._left = Condition("not_all_swept", counters)
         self._short = Condition("space_short", counters)
         self._stopping = Event()
         self._began_at, self._began_s = datetime.now(UTC), time.monotonic()
@@ -92,6 +93,10 @@ class Sweeper(Thread):
         self._failed.end()
         self._due_s = time.monotonic() + _EVERY_S
         self._judge(swept)
+        if swept.left:
+            self._left.occur(left=swept.left)
+        else:
+            self._left.end()
         if is_due or any(swept.counts().values()):
             lasted_s = round(time.monotonic() - begin_s, 3)
             logger().info("swept", **swept.counts(), partitions=len(swept.removed), lasted_s=lasted_s)

@@ -136,7 +136,7 @@ def test_room_is_made_before_a_disk_is_full_and_where_none_can_be_made_it_is_sai
         storage.start()
         sender = storage.sender()
         small.send(sender, 0, 20)
-        small.wait_for("nothing more may be removed")
+        small.wait_for("nothing more can be removed")
         sender.finish()
         until(lambda: storage.stored("image") == 20, storage.said)
         (small.disk / "ballast").unlink()

@@ -231,6 +231,30 @@ def test_nobody_waits_for_a_sweep_that_waits_for_a_reader(database: Engine) -> N
     assert len(ids(database, "verdict")) == 30
 
 
+def test_what_is_in_use_is_left_for_later_and_the_rest_is_swept(
+    database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "_ATTEMPTS", 2)
+    monkeypatch.setattr(removal, "_PAUSE_S", 0.01)
+    parts = [StoredPart(f"st-r1-{number:08}", NOW - (40 + 7 * number) * DAY) for number in range(3)]
+    with database.begin() as connection:
+        store_parts(connection, parts)
+    one = sweep(database, tmp_path, SHORT)
+    in_use = partition_of(image, parts[1].time).name
+    with database.connect() as reader, reader.begin():
+        reader.execute(text(f"SELECT count(*) FROM {in_use}"))  # noqa: S608 - ours
+        swept = one.run(NOW)
+        assert swept.left == [f"{in_use} is in use"] * len(swept.left)
+        assert {parts[1].part_id} <= ids(database, "verdict")
+        assert swept.removed
+        assert ids(database, "image") == {parts[1].part_id}
+    one.run(NOW)
+    assert ids(database, "image") == {parts[1].part_id}  # left alone for an hour
+    assert sweep(database, tmp_path, SHORT).run(NOW).left == []
+    assert ids(database, "image") == set()
+    assert ids(database, "verdict") == set()
+
+
 def test_a_kill_leaves_the_partition_as_it_was(servers: Servers, database: Engine, tmp_path: Path) -> None:
     day = datetime(2026, 10, 7, 12, tzinfo=UTC)
     parts = [StoredPart(f"st-r1-{number:08}", day, "PASS" if number % 5 else "REJECT") for number in range(100)]
