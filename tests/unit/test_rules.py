@@ -182,3 +182,18 @@ def test_roi_pictures_are_read_or_refused(tmp_path):
     path.write_bytes(b"no picture")
     with pytest.raises(ConfigurationError, match="not a readable picture"):
         rules.read_roi(path)
+
+
+def test_maps_are_kept_as_the_recipe_says():
+    def maps(peak, wanted, sequence=7):
+        judged = part({"front": scored(grid(_3_4=peak))})
+        judged.trigger = judged.trigger.model_copy(update={"sequence": sequence})
+        found, payload = rules.judge(judged, rules.Rules(wanted, "sha256:r", {}), "1", 25)
+        assert [view.map_shape for view in found.views] == ([(8, 16)] if payload else [None])
+        return [np.frombuffer(content, np.float16).reshape(8, 16).max() for content in payload]
+
+    assert maps(0.5, recipe()) == [], "by default a PASS has none"
+    assert maps(1.5, recipe()) == [1.5]
+    assert maps(3.0, recipe(keep={"REJECT": {"pixels": "exact", "map": False}})) == []
+    sampled = recipe(keep={"PASS": {"pixels": "none", "every_parts": 10}})
+    assert 9 <= sum(len(maps(0.5, sampled, sequence)) for sequence in range(100)) <= 11
