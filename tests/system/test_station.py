@@ -12,14 +12,17 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from live_servers import state_folder
+from sqlalchemy import create_engine
 from station_process import ANDON, PROCESSES, StationProcess, assert_whole
 
 from config.home import Home
+from storage import audit
 from storage.filters import Filter
 from storage.query import QueryService
 
@@ -58,6 +61,34 @@ def test_the_demo_judges_its_parts(home):
     assert 0 < summary["latency_ms"]["trigger_to_verdict"]["p50"] <= summary["latency_ms"]["trigger_to_gate"]["p50"]
     plc = json.loads((home / "plc.json").read_text())
     assert plc["passed"] == summary["verdicts"]["PASS"], "the PLC let through what was judged PASS, and nothing else"
+    replays_as_it_was_judged(home, summary)
+
+
+def replays_as_it_was_judged(home: Path, summary: dict[str, Any]) -> None:
+    """Law 6: recipe, bundle and stored pixels give the same score again; another bundle is told apart."""
+    run = json.loads((home / "run.json").read_text())["run_id"]
+    code, again = replay(home, "--run", run)
+    assert code == 0, again
+    judged = summary["verdicts"]["REJECT"] + summary["verdicts"]["REVIEW"]
+    exact = again["exact"]
+    assert again["parts"] == 100
+    assert exact["parts"] == exact["same"] > judged > 5, "what did not pass, and a sample of what did"
+    assert exact["largest_difference"] == 0.0, "on the same machine to the last bit"
+    assert exact["verdicts"]["PASS->PASS"] == exact["parts"] - judged
+    assert again["approximate"]["parts"] == 0
+    assert again["not_replayable"] == {"no pixels kept": 100 - exact["parts"]}
+    code, other = replay(home, "--run", run, "--product", "bracket", "--with-bundle", str(DEMO / "cap.andon"))
+    assert code == 0, other
+    assert other["exact"]["scores_differ"] == other["exact"]["parts"] > 0
+    assert other["exact"]["verdicts"]["PASS->REJECT"] > 0, "a cap's bundle lets no bracket pass"
+
+
+def replay(home: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    """Return exit code and summary."""
+    command = [*ANDON, "replay", "--home", str(home), "--json", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout, ended.stderr
+    return ended.returncode, json.loads(ended.stdout.splitlines()[-1])["summary"]
 
 
 def test_every_process_may_be_killed(home):
@@ -151,6 +182,13 @@ def test_external_servers_are_used_when_they_are_named(home, servers):
     query = QueryService(urls["ANDON_DATABASE_URL"])
     assert query.counts(Filter(station="demo")).total == 10
     query.close()
+    engine = create_engine(urls["ANDON_DATABASE_URL"])
+    with engine.connect() as connection:
+        entered = [(entry.action, entry.subject) for entry in reversed(audit.newest(connection, 10))]
+    engine.dispose()
+    registered = [(f"{kind}.registered", name) for kind in ("recipe", "bundle") for name in ("bracket", "cap")]
+    assert sorted(entered[:4]) == sorted(registered)
+    assert entered[4:] == [("station.started", "demo"), ("station.stopped", "demo")]
 
 
 def test_kills_while_everything_is_still_starting(home):
