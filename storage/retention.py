@@ -73,7 +73,7 @@ _ORDER = (
     (Kind.ROWS, ("PASS",)),
     (Kind.ROWS, CLASSES),
 )
-_BY_TIME = (Kind.IMAGES, Kind.MAPS, Kind.ROWS)
+_BY_TIME = (Kind.IMAGES, Kind.ROWS, Kind.MAPS)  # of one stretch: rows that go take their maps with them
 
 
 def by_age(present: Iterable[Partition], keep: RetentionSection, now: datetime) -> list[Removal]:
