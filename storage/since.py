@@ -148,6 +148,8 @@ class _ByParts:
         parts = self._parts
         series = changes.rates(np.ones(len(parts)), parts.values) if self._rate else changes.ranked(parts.values)
         found = changes.changes(series)
+        if not self._rate:
+            found = changes.placed(parts.values, found)
         bounds = [0, *(change.at for change in found), len(parts)]
         answers = [self._change(series, *around) for around in zip(found, bounds, bounds[1:], bounds[2:], strict=False)]
         return SinceWhen(
