@@ -34,6 +34,7 @@ class LiveServer:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}  # beside the server's own
 
     @property
     def url(self) -> str:
@@ -44,7 +45,7 @@ class LiveServer:
         user, group = self.server.user() or (None, None)
         self.process = subprocess.Popen(
             self.server.command(),
-            env=self.server.environment(),
+            env={**self.server.environment(), **self.environment},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -73,6 +74,25 @@ class LiveServer:
             self.process.kill()
             self.process.wait(10)
             self.process = None
+
+    def family(self) -> list[int]:
+        """Return its process and the children of that: PostgreSQL has one for every connection, and some of its own."""
+        assert self.process is not None
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *map(int, children)]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop it as it is, all of its processes, for the time of a `with` block."""
+        family = self.family()
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in family:
+                os.kill(pid, signal.SIGCONT)
 
 
 def pair(folder: Path, chosen: str) -> tuple[Server, Server]:
