@@ -42,16 +42,16 @@ def test_events_of_processes_reach_database_and_redis_and_outlive_storage(server
 
         def told() -> list[tuple[str, str, str]]:
             found = asked.events(EventFilter(), limit=500).events
-            return sorted((line.service, line.name, line.state) for line in found)
+            return sorted((line.service, line.name, line.state) for line in found if line.name != "silent")
 
         expected = [("camera-top", "started", "HAPPENED"), ("storage", "started", "HAPPENED")]
         camera.say()
         until(lambda: told() == expected, station.said)
         camera.say("DEGRADED", "lens dirty")
         until(lambda: "camera-top:degraded" in station.live.alarms(), station.said)
-        until(lambda: [line.detail for line in asked.alarms()] == ["lens dirty"], station.said)
+        until(lambda: "lens dirty" in [line.detail for line in asked.alarms()], station.said)
         worker.say()
-        until(lambda: station.events("state") == 4, station.said)
+        until(lambda: ("worker-0", "started", "HAPPENED") in told(), station.said)
         station.kill()
         station.start()
         worker.say(pid=8)
@@ -64,13 +64,12 @@ def test_events_of_processes_reach_database_and_redis_and_outlive_storage(server
             ("storage", "restarted", "HAPPENED"),
         ]
         until(lambda: told() == sorted(expected), lambda: f"{told()}\n{station.said()}")
-        until(lambda: not station.live.alarms())
-        assert {event.event_id for event in station.live.events()} == {
-            line.event_id for line in asked.events(EventFilter(), limit=500).events
-        }
+        until(lambda: "camera-top:degraded" not in station.live.alarms())
         until(lambda: {"camera-top", "worker-0"} == {line.service for line in asked.alarms()}, station.said)
         assert {line.name for line in asked.alarms()} == {"silent"}
         until(lambda: set(station.live.alarms()) == {"camera-top:silent", "worker-0:silent"})
+        shown = {event.event_id for event in station.live.events()}
+        until(lambda: shown == {line.event_id for line in asked.events(EventFilter(), limit=500).events}, station.said)
         asked.close()
 
 
