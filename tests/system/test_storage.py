@@ -1,4 +1,4 @@
-"""The storage process, really run: what comes in is on disk, in the database and in the live picture, or is said not to be."""
+"""The storage process, really run: what comes in is on disk, stored and shown, or it is said that it is not."""
 
 from __future__ import annotations
 
