@@ -47,7 +47,8 @@ def store_parts(connection: Connection, parts: Iterable[StoredPart], content: by
     connection.execute(
         text(
             "INSERT INTO tally SELECT date_trunc('hour', trigger_time), station, line, product, recipe, "
-            "recipe_version, verdict, count(*), 0, 0, 0 FROM verdict GROUP BY 1, 2, 3, 4, 5, 6, 7 ON CONFLICT DO NOTHING"
+            "recipe_version, verdict, count(*), 0, 0, 0 FROM verdict GROUP BY 1, 2, 3, 4, 5, 6, 7 "
+            "ON CONFLICT DO NOTHING"
         )
     )
 

@@ -68,7 +68,9 @@ def test_a_longer_time_for_one_class_takes_nothing_from_another(
 
 @given(present, times, st.booleans())
 def test_space_is_taken_in_the_order_that_is_promised_and_never_from_the_young(
-    there: set[Partition], now: datetime, of_images: bool  # noqa: FBT001 - hypothesis gives it
+    there: set[Partition],
+    now: datetime,
+    of_images: bool,  # noqa: FBT001 - hypothesis gives it
 ) -> None:
     found = list(retention.by_space(there, now, of_images=of_images))
     steps = [(Kind.IMAGES, False), (Kind.IMAGES, True), (Kind.MAPS, True), (Kind.ROWS, False), (Kind.ROWS, True)]
