@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,15 @@ class Counts(_Value):
     total: int
     verdicts: dict[Judgement, int]
     at_least: bool = False
+
+    @classmethod
+    def of(cls, page: Page) -> Self | None:
+        """Return the counts that a first page tells by itself: of all that its search could find."""
+        if page.after is not None and page.searched_to is None:
+            return None
+        verdicts = [part.verdict for part in page.parts]
+        counted = {judgement: verdicts.count(judgement) for judgement in Judgement}
+        return cls(total=len(verdicts), verdicts=counted, at_least=page.searched_to is not None)
 
 
 class Bucket(StrEnum):

@@ -15,6 +15,8 @@ from storage.schema import HOUR, defect, gate_report, hold, review, tally, verdi
 
 NOTABLE_VERDICTS = frozenset(Judgement) - {Judgement.PASS}
 _EQUAL = ("line", "station", "product", "recipe", "recipe_version", "part_id", "run", "challenge")
+_LOOKUP = 10  # rows that are looked at while one is looked up in another table: both tables are in one order
+_JUMP = 25  # while a part is looked up here and there
 _LAST_WORDS = {ReviewState.GOOD: "GOOD", ReviewState.DEFECT: "DEFECT", ReviewState.UNSURE: "UNSURE"}
 
 
@@ -23,12 +25,14 @@ class Source:
     """Rows of one table among which all the parts lie that a filter means: it says of them what `where` says.
 
     `ordered`: an index gives them by time; others are worth it only where they are few. `rare`: they may well be few.
+    `notable`: they are all that did not pass.
     """
 
     table: Table
     where: tuple[ColumnElement[bool], ...] = ()
     ordered: bool = True
     rare: bool = True
+    notable: bool = False
 
 
 def sources(chosen: Filter) -> list[Source]:
@@ -46,7 +50,7 @@ def sources(chosen: Filter) -> list[Source]:
     if chosen.score_min is not None or chosen.score_max is not None:
         found.append(Source(verdict, tuple(_score(chosen, verdict)), ordered=False))
     if chosen.reason is not None or (chosen.verdicts and chosen.verdicts <= NOTABLE_VERDICTS):
-        found.append(Source(verdict, (notable,), rare=False))
+        found.append(Source(verdict, (notable,), rare=False, notable=True))
     return [*found, Source(verdict, rare=False)]
 
 
@@ -70,7 +74,7 @@ def conditions(
     found: list[ColumnElement[bool]] = [
         row.c[name] == value for name in _EQUAL if (value := getattr(chosen, name)) is not None
     ]
-    if chosen.verdicts:
+    if chosen.verdicts and not (source and source.notable and chosen.verdicts >= NOTABLE_VERDICTS):
         found.append(row.c.verdict.in_(sorted(chosen.verdicts)))
     if chosen.reason is not None:
         found.append(row.c.reasons.contains([chosen.reason.value]))
@@ -81,9 +85,9 @@ def conditions(
 
 
 def lookups(chosen: Filter, source: Source) -> int:
-    """Return in how many tables each row of a source must be looked up."""
-    found = sum(table is not source.table for table, _ in _looked_up(chosen, verdict, None))
-    return found + (source.table is not verdict)
+    """Return how many rows could be looked at in the time that it takes to look up all that there is to a row."""
+    found = sum(_LOOKUP for table, _ in _looked_up(chosen, verdict, None) if table is not source.table)
+    return found + (0 if source.table is verdict else _JUMP)
 
 
 def of_defect(chosen: Filter) -> Iterator[ColumnElement[bool]]:

@@ -16,7 +16,7 @@ from storage.answers import Bucket, Counts, Rate, Rates
 from storage.conditions import conditions, of_tally
 from storage.filters import Filter
 from storage.schema import tally, verdict
-from storage.search import Chunk, Scope, Search, scope
+from storage.search import FOR_COUNTS, FOR_RATES, Chunk, Scope, Search, scope
 
 COUNTED = 10_000  # parts that are counted one by one
 _MOST_BUCKETS = 5_000
@@ -28,7 +28,7 @@ _LENGTHS = {
     Bucket.WEEK: timedelta(weeks=1),
 }
 _MINUTES = timedelta(hours=6)  # that can be asked for by the minute
-_INFINITE = math.inf
+_MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
 _Sums = tuple[int, int, float]  # parts, scored, sum of their scores
 _NONE: _Sums = (0, 0, 0.0)
 
@@ -42,7 +42,7 @@ def counts(connection: Connection, chosen: Filter) -> Counts:
         for row in connection.execute(_tallied(chosen, bounds, None)):
             found[row.verdict] += int(row.parts)
     elif bounds is not None:
-        search = Search(connection, chosen, bounds)
+        search = Search(connection, chosen, bounds, rows=FOR_COUNTS)
         for chunk in search.chunks():
             left = COUNTED + 1 - sum(found.values())
             some = chunk.select(chunk.part.c.verdict).limit(left).subquery()
@@ -72,7 +72,7 @@ def rates(connection: Connection, chosen: Filter, bucket: Bucket) -> Rates:
     if chosen.by_tally and bucket is not Bucket.MINUTE:
         rows = connection.execute(_tallied(chosen, bounds, bucket)).all()
     else:
-        search = Search(connection, chosen, bounds)
+        search = Search(connection, chosen, bounds, rows=FOR_RATES)
         rows = [row for chunk in search.chunks() for row in connection.execute(_grouped(chunk, bucket))]
         searched_to = search.stopped_at.trigger_time if search.stopped_at else None
     sums: dict[datetime, dict[str, _Sums]] = {}
@@ -111,7 +111,7 @@ def _grouped(chunk: Chunk, bucket: Bucket) -> Select[Any]:
 
 
 def _sums(part: FromClause, of: Callable[..., Select[Any]]) -> Select[Any]:
-    finite = part.c.score.between(-_INFINITE, _INFINITE) & (part.c.score.not_in((-_INFINITE, _INFINITE)))
+    finite = (part.c.score < math.inf) & (part.c.score > -math.inf)  # NaN is the greatest there
     return of(
         part.c.verdict,
         func.count().label("parts"),
@@ -124,7 +124,7 @@ def _by(sums: Select[Any], time: ColumnElement[Any], of: ColumnElement[str], buc
     """Return sums by verdict, and by bucket where one is named."""
     if bucket is None:
         return sums.group_by(of)
-    start = func.date_trunc(bucket.value, time, "UTC").label("start")
+    start = func.date_bin(_LENGTHS[bucket], time, _MONDAY).label("start")
     return sums.add_columns(start).group_by(of, start)
 
 

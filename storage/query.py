@@ -36,13 +36,13 @@ from storage.answers import (
     ViewLine,
 )
 from storage.filters import Filter
-from storage.schema import WHOLE, defect, gate_report, image, milliseconds, seen, verdict, view
-from storage.search import Key, Search, possible_runs, scope
+from storage.schema import WHOLE, defect, gate_report, image, seen, verdict, view
+from storage.search import FOR_A_PAGE, Key, Search, possible_runs, scope
 
 if TYPE_CHECKING:
     from storage.store import Store
 
-LARGEST_PAGE = 500
+LARGEST_PAGE = 200
 CONNECT = {
     "connect_timeout": 3,
     "application_name": "andon query",
@@ -89,7 +89,7 @@ class QueryService:
         )
 
     def stream(self, chosen: Filter, *, oldest_first: bool = True) -> Iterator[Part]:
-        """Yield all parts that are meant, without their maps, some hundreds at a time.
+        """Yield all parts that are meant, without their maps, from pages of the largest size.
 
         What is recorded meanwhile may or may not be among them, but never between those that were there.
         """
@@ -195,21 +195,11 @@ class QueryService:
             yield connection
 
 
-def _line(part: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a table, or what stands for it
-    """Return the columns of a line, but what other tables know."""
-    columns = part.c
-    return (
-        *(columns[name] for name in _OF_LINE),
-        milliseconds(columns.trigger_ns, columns.judged_ns).label("trigger_to_verdict_ms"),
-        milliseconds(columns.trigger_ns, columns.deadline_ns).label("deadline_ms"),
-        columns.trigger_ns,
-    )
-
-
-_OF_LINE = (
-    *("part_id", "run", "sequence", "station", "line", "product", "recipe", "recipe_version", "verdict", "reasons"),
-    *("score", "trigger_time", "gate", "truth_good", "truth_defect", "truth_source", "challenge"),
+_LINE = (
+    *(name for name in PartLine.model_fields if name in verdict.c),
+    *("trigger_ns", "judged_ns", "deadline_ns"),
 )
+_REPORT = ("outcome", "confirmed", "written_ns")
 
 
 def _page(
@@ -219,15 +209,18 @@ def _page(
     bounds = scope(connection, chosen)
     if bounds is None:
         return [], None, False
-    search = Search(connection, chosen, bounds, after, oldest_first=oldest_first)
-    lines: list[Row[Any]] = []
+    search = Search(connection, chosen, bounds, after, rows=FOR_A_PAGE, limited=True, oldest_first=oldest_first)
+    keys: list[Row[Any]] = []
+    end = None
     for chunk in search.chunks():
-        statement = chunk.select(*_line(chunk.part)).order_by(*search.order(chunk.part))
-        lines += connection.execute(statement.limit(limit + 1 - len(lines)))
-        if len(lines) > limit:
-            last = lines[limit - 1]
-            return lines[:limit], Key(last.trigger_time, last.part_id), False
-    return lines, search.stopped_at, search.stopped_at is not None
+        key = chunk.select(chunk.key.c.trigger_time, chunk.key.c.part_id).order_by(*search.order(chunk.key))
+        keys += connection.execute(key.limit(limit + 1 - len(keys)))
+        if len(keys) > limit:
+            keys = keys[:limit]
+            end = _key(keys[-1])
+            break
+    lines = sorted(_of(connection, keys, verdict, _LINE), key=_key, reverse=not oldest_first)
+    return lines, end or search.stopped_at, end is None and search.stopped_at is not None
 
 
 def _part(part_id: str) -> Filter:
@@ -240,7 +233,7 @@ def _find(connection: Connection, named: Filter) -> Sequence[Row[Any]]:
     if bounds is None:
         return []
     times = (verdict.c.trigger_time >= bounds.low, verdict.c.trigger_time < bounds.high)
-    wanted = select(*_line(verdict)).where(verdict.c.part_id == named.part_id, *times)
+    wanted = select(*(verdict.c[name] for name in _LINE)).where(verdict.c.part_id == named.part_id, *times)
     return connection.execute(wanted.limit(1)).all()
 
 
@@ -270,10 +263,13 @@ def _complete(connection: Connection, lines: Sequence[Row[Any]]) -> list[dict[st
     completed = []
     for line in lines:
         fields = line._asdict()
-        trigger_ns, report = fields.pop("trigger_ns"), reports.get(line.part_id)
+        trigger_ns, judged_ns, deadline_ns = (fields.pop(name) for name in ("trigger_ns", "judged_ns", "deadline_ns"))
+        report = reports.get(line.part_id)
         completed.append(
             {
                 **fields,
+                "trigger_to_verdict_ms": _between_ms(trigger_ns, judged_ns),
+                "deadline_ms": _between_ms(trigger_ns, deadline_ns),
                 "gate_outcome": report.outcome if report else None,
                 "gate_confirmed": report.confirmed if report else None,
                 "trigger_to_gate_ms": _between_ms(trigger_ns, report.written_ns) if report else None,
@@ -284,7 +280,8 @@ def _complete(connection: Connection, lines: Sequence[Row[Any]]) -> list[dict[st
     return completed
 
 
-_REPORT = ("outcome", "confirmed", "written_ns")
+def _key(line: Row[Any]) -> Key:
+    return Key(line.trigger_time, line.part_id)
 
 
 def _whole(connection: Connection, lines: Sequence[Row[Any]], *, maps: bool = False) -> list[Part]:
@@ -297,8 +294,9 @@ def _whole(connection: Connection, lines: Sequence[Row[Any]], *, maps: bool = Fa
     details: dict[str, list[ViewDetail]] = {}
     columns = [column.name for column in view.columns if maps or column.name != "map"]
     for row in sorted(_of(connection, lines, view, columns), key=lambda row: row.camera):
-        kept = regions.get((row.part_id, row.camera), ())
-        details.setdefault(row.part_id, []).append(_detail(row, kept, _map(row.map, row.map_height, row.map_width) if maps else None))
+        anomaly_map = _map(row.map, row.map_height, row.map_width) if maps else None
+        detail = _detail(row, regions.get((row.part_id, row.camera), ()), anomaly_map)
+        details.setdefault(row.part_id, []).append(detail)
     return [
         Part(**fields, details=tuple(details.get(fields["part_id"], ()))) for fields in _complete(connection, lines)
     ]

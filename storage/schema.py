@@ -42,6 +42,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 WHOLE = -1  # `image.region` of an image that shows the whole view
 NOTABLE = text("verdict <> 'PASS'")  # of a verdict
+SOUGHT = (  # columns of a verdict that it is looked for by
+    *("verdict", "score", "reasons", "product", "recipe", "recipe_version", "line", "station", "run", "challenge"),
+)
 HOUR = "date_bin('01:00:00', trigger_time, '2000-01-01 00:00:00+00')"  # unlike date_trunc, an index may have it
 _BY_TIME = "RANGE (trigger_time)"
 
@@ -82,7 +85,7 @@ verdict = Table(
     # what else is asked for is found by the hours that `tally` names: an index costs the writer for every part
     Index("verdict_time", "trigger_time", "part_id"),
     Index("verdict_score", "score"),
-    Index("verdict_notable", "trigger_time", "part_id", postgresql_where=NOTABLE),
+    Index("verdict_notable", "trigger_time", "part_id", postgresql_where=NOTABLE, postgresql_include=SOUGHT),
     Index("verdict_reasons", "reasons", postgresql_using="gin", postgresql_where=NOTABLE),  # a PASS has none
     Index("verdict_challenge", "trigger_time", "part_id", postgresql_where=text("challenge")),
     postgresql_partition_by=_BY_TIME,
@@ -132,7 +135,11 @@ defect = Table(
     Column("score", Double, nullable=False),
     Column("center_x", Double),  # of the box, from 0 (left) to 1 (right) of the frame
     Column("center_y", Double),  # from 0 (top) to 1 (bottom)
-    Index("defect_time", "trigger_time", "part_id"),
+    Index(
+        "defect_time",
+        *("trigger_time", "part_id"),
+        postgresql_include=["camera", "product", "defect_class", "area_px", "center_x", "center_y"],
+    ),
     Index(
         "defect_class_time",
         *("defect_class", "trigger_time", "part_id"),

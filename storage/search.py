@@ -32,15 +32,15 @@ from config.messages import Judgement
 from storage import partitions
 from storage.conditions import Source, bundle_in_hour, conditions, lookups, of_tally, sources
 from storage.filters import Filter
-from storage.schema import seen, tally, verdict
+from storage.schema import SOUGHT, seen, tally, verdict
 
-FEW = 2_000  # rows of an index that are looked at at once, wherever in time they are
+FEW = 1_000  # rows of an index that are looked at at once, wherever in time they are
 FIRST, NEXT = 1_000, 8_000  # rows of a chunk
-LOOKED_AT = 40_000  # rows in one answer
-_LOOKUP_ROWS = 4  # to look a row up in another table costs as much as to look at so many
+FOR_A_PAGE, FOR_COUNTS, FOR_RATES = 24_000, 16_000, 32_000  # rows that are looked at for one answer
 _HOUR, _WEEK = timedelta(hours=1), timedelta(weeks=1)
 _TICK = timedelta(microseconds=1)  # of the database's clock
-_MOST_HOURS = 500  # in one question to the tallies
+_HOURS = 64  # in the first question to the tallies; four times as many in the next ones
+_COLUMNS = [verdict.c[name] for name in ("trigger_time", "part_id", *SOUGHT)]
 _SEEN = ("line", "station", "camera", "product", "recipe", "run")  # fields of a filter, and kinds of `seen`
 
 
@@ -62,9 +62,13 @@ class Scope:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Parts that a filter means, among the rows that are looked at together; `part` has the columns of `verdict`."""
+    """Parts that a filter means, among the rows that are looked at together.
+
+    `part` has their key and SOUGHT of `verdict`, `key` the columns by which they may come in order.
+    """
 
     part: FromClause
+    key: FromClause
     rows: FromClause
     where: tuple[ColumnElement[bool], ...]
 
@@ -142,8 +146,13 @@ class Search:
         scope: Scope,
         after: Key | None = None,
         *,
+        rows: int,
+        limited: bool = False,
         oldest_first: bool = False,
     ) -> None:
+        """Look at so many rows; `limited`: the caller takes no more of a chunk than it needs."""
+        self._rows = rows
+        self._limited = limited
         self._connection = connection
         self._chosen = chosen
         self._bundles = scope.bundles
@@ -159,7 +168,7 @@ class Search:
         return (time.asc(), part_id.asc()) if self._oldest_first else (time.desc(), part_id.desc())
 
     def chunks(self) -> Iterator[Chunk]:
-        """Yield chunks in order; all of them together are not more than LOOKED_AT rows."""
+        """Yield chunks in order; all of them together are not more rows than were asked for."""
         if self._span.low >= self._span.high:
             return
         places = sources(self._chosen)
@@ -168,9 +177,10 @@ class Search:
             yield self._chunk(few, [self._span])
             return
         source = next(place for place in places if place.ordered)
-        left = LOOKED_AT // (1 + _LOOKUP_ROWS * lookups(self._chosen, source))
+        cost = 1 + lookups(self._chosen, source)  # of each row
+        left = self._rows // cost
         reached: Key | None = None
-        for group in self._groups(source):
+        for group in self._groups(source, min(FIRST, left), min(NEXT, left)):
             if left <= 0:
                 self.stopped_at = reached
                 return
@@ -196,19 +206,22 @@ class Search:
         fewest = min(range(len(rare)), key=rows.__getitem__)
         return rare[fewest] if rows[fewest] <= FEW else None
 
-    def _groups(self, source: Source) -> Iterator[_Group]:
-        """Divide what is to be looked at: a few rows first, and if these are not enough only hours that can help."""
-        groups = self._by_rows(source, self._span, FIRST)
+    def _groups(self, source: Source, first: int, following: int) -> Iterator[_Group]:
+        """Divide what is to be looked at: `first` rows, then by `following`, of hours only that can help."""
+        if self._limited and not conditions(self._chosen, verdict, self._bundles, source):
+            yield _Group([self._span], first, None)  # every row is meant
+            return
+        groups = self._by_rows(source, self._span, first, following)
         group = next(groups)
         yield group
         if group.end is None:
             return
-        if source.table is verdict and (self._bundles is not None or any(of_tally(self._chosen))):
-            groups = self._by_hours(source, self._after(self._span, group.end))
+        if source.table is verdict and not source.rare:
+            groups = self._by_hours(source, self._after(self._span, group.end), following)
         yield from groups
 
-    def _by_rows(self, source: Source, span: _Span, rows: int) -> Iterator[_Group]:
-        """Divide a span into pieces of so many rows, later of NEXT."""
+    def _by_rows(self, source: Source, span: _Span, rows: int, following: int) -> Iterator[_Group]:
+        """Divide a span into pieces of so many rows."""
         table = source.table
         key = (table.c.trigger_time, table.c.part_id)
         while True:
@@ -219,19 +232,19 @@ class Search:
                 return
             end = Key(found.trigger_time, found.part_id)
             yield _Group([self._until(span, end)], rows, end)
-            span, rows = self._after(span, end), NEXT
+            span, rows = self._after(span, end), following
 
-    def _by_hours(self, source: Source, span: _Span) -> Iterator[_Group]:
+    def _by_hours(self, source: Source, span: _Span, most: int) -> Iterator[_Group]:
         """Divide a span into groups of hours that have, by the tallies, parts as the filter means them."""
         together: list[_Span] = []
         rows = 0
         for low, high, of_hour in self._hours(source, span):
-            if rows and rows + of_hour > NEXT:
+            if rows and rows + of_hour > most:
                 yield _Group(together, rows, self._edge(together[-1]))
                 together, rows = [], 0
             piece = span._replace(low=max(low, span.low), high=min(high, span.high))
-            if of_hour > 2 * NEXT:
-                for group in self._by_rows(source, piece, NEXT):
+            if of_hour > 2 * most:
+                for group in self._by_rows(source, piece, most, most):
                     yield group._replace(end=group.end or self._edge(piece))
                 continue
             last = together[-1] if together else None
@@ -246,7 +259,7 @@ class Search:
     def _hours(self, source: Source, span: _Span) -> Iterator[tuple[datetime, datetime, int]]:
         """Yield hours in which the tallies know of parts as the filter means them, and the rows of the source there."""
         of_source: ColumnElement[Any] = func.sum(tally.c.parts)
-        if source.where:  # the notable ones
+        if source.notable:
             of_source = func.sum(tally.c.parts).filter(tally.c.verdict != Judgement.PASS.value)
         meant: list[ColumnElement[bool]] = [func.bool_or(and_(true(), *of_tally(self._chosen)))]
         if self._bundles is not None:
@@ -254,6 +267,7 @@ class Search:
         low = max(span.low, self._oldest())
         low, high = low.replace(minute=0, second=0, microsecond=0), span.high
         order = tally.c.hour.asc() if self._oldest_first else tally.c.hour.desc()
+        most = _HOURS
         while True:
             found = self._connection.execute(
                 select(tally.c.hour, of_source)
@@ -261,13 +275,14 @@ class Search:
                 .group_by(tally.c.hour)
                 .having(and_(*meant))
                 .order_by(order)
-                .limit(_MOST_HOURS)
+                .limit(most)
             ).all()
             for hour, rows in found:
                 if rows:
                     yield hour, hour + _HOUR, int(rows)
-            if len(found) < _MOST_HOURS:
+            if len(found) < most:
                 return
+            most *= 4
             low, high = (found[-1].hour + _HOUR, high) if self._oldest_first else (low, found[-1].hour)
 
     def _oldest(self) -> datetime:
@@ -279,27 +294,31 @@ class Search:
         """Return the parts of a source in some spans."""
         table = source.table
         part: FromClause
+        key: FromClause
         rows: FromClause
         if table is not verdict:
             (span,) = spans
-            key = select(table.c.trigger_time, table.c.part_id).distinct().where(*source.where, *span.where(table))
-            keys = key.order_by(*self.order(table)).offset(0).subquery("key")
-            same = (verdict.c.part_id == keys.c.part_id, verdict.c.trigger_time == keys.c.trigger_time)
-            part = select(verdict).where(*same).offset(0).lateral("part")
-            rows = keys.join(part, true())
+            keys = select(table.c.trigger_time, table.c.part_id).distinct().where(*source.where, *span.where(table))
+            key = keys.order_by(*self.order(table)).offset(0).subquery("key")
+            same = (verdict.c.part_id == key.c.part_id, verdict.c.trigger_time == key.c.trigger_time)
+            part = select(*_COLUMNS).where(*same).offset(0).lateral("part")
+            rows = key.join(part, true())
         elif len(spans) == 1:
-            found = select(verdict).where(*source.where, *spans[0].where(verdict))
+            found = select(*_COLUMNS).where(*source.where, *spans[0].where(verdict))
             # OFFSET: what else is asked of the rows must not lead PostgreSQL to look elsewhere
-            part = rows = (found.order_by(*self.order(verdict)) if source.ordered else found).offset(0).subquery("part")
+            part = key = rows = (
+                (found.order_by(*self.order(verdict)) if source.ordered else found).offset(0).subquery("part")
+            )
         else:
             times = {name: [getattr(span, name) for span in spans] for name in ("low", "high")}
             hours = func.unnest(*(literal(times[name], ARRAY(DateTime(timezone=True))) for name in times))
             hour = hours.table_valued(*times, name="hour").render_derived()
             within = (verdict.c.trigger_time >= hour.c.low, verdict.c.trigger_time < hour.c.high)
             around = _Span(min(times["low"]), max(times["high"]), spans[0].ties)
-            part = select(verdict).where(*within, *around.beside(verdict), *source.where).offset(0).lateral("part")
+            found = select(*_COLUMNS).where(*within, *around.beside(verdict), *source.where)
+            part = key = found.offset(0).lateral("part")
             rows = hour.join(part, true())
-        return Chunk(part, rows, tuple(conditions(self._chosen, part, self._bundles, source)))
+        return Chunk(part, key, rows, tuple(conditions(self._chosen, part, self._bundles, source)))
 
     def _after(self, span: _Span, key: Key) -> _Span:
         """Return what of a span follows a key."""

@@ -53,7 +53,9 @@ CREATE TABLE verdict (
 ) PARTITION BY RANGE (trigger_time);
 CREATE INDEX verdict_time ON verdict (trigger_time, part_id);
 CREATE INDEX verdict_score ON verdict (score);
-CREATE INDEX verdict_notable ON verdict (trigger_time, part_id) WHERE verdict <> 'PASS';
+CREATE INDEX verdict_notable ON verdict (trigger_time, part_id)
+    INCLUDE (verdict, score, reasons, product, recipe, recipe_version, line, station, run, challenge)
+    WHERE verdict <> 'PASS';
 CREATE INDEX verdict_reasons ON verdict USING gin (reasons) WHERE verdict <> 'PASS';
 CREATE INDEX verdict_challenge ON verdict (trigger_time, part_id) WHERE challenge;
 
@@ -98,7 +100,8 @@ CREATE TABLE defect (
     center_x double precision,
     center_y double precision
 ) PARTITION BY RANGE (trigger_time);
-CREATE INDEX defect_time ON defect (trigger_time, part_id);
+CREATE INDEX defect_time ON defect (trigger_time, part_id)
+    INCLUDE (camera, product, defect_class, area_px, center_x, center_y);
 CREATE INDEX defect_class_time ON defect (defect_class, trigger_time, part_id) WHERE defect_class IS NOT NULL;
 CREATE INDEX defect_area ON defect (area_px);
 CREATE INDEX defect_center ON defect USING gist (point(center_x, center_y));
