@@ -335,12 +335,21 @@ def _notes(connection: Connection) -> dict[str, Note]:
         return removal.notes(connection)
 
 
+def hold_off(connection: Connection, *, wait: bool) -> bool:
+    """Let no sweep begin until this transaction ends; False if one runs now that is not to be waited for."""
+    if wait:
+        connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _LOCK})
+        return True
+    held = connection.execute(text("SELECT pg_try_advisory_xact_lock_shared(:key)"), {"key": _LOCK})
+    return bool(held.scalar_one())
+
+
 @contextmanager
 def _alone(connection: Connection) -> Iterator[None]:
     with connection.begin():
         alone = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}).scalar_one()
     if not alone:
-        raise StoreError("another sweep runs on this database")
+        raise StoreError("another sweep, or a backup, is at work on this database")
     yield  # closing the connection gives it back
 
 

@@ -2,7 +2,7 @@
 
 The journal is copied first and the database after it, in one snapshot: what leaves the journal meanwhile is in the
 database by then. So everything that was acknowledged before the backup began is in it, and the rest as far as it came.
-No partition goes and no pack is removed until the packs that the snapshot refers to are copied as well.
+Retention waits until the packs that the snapshot refers to are copied as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from config.home import Home
 from config.station import Station
 from deploy.backup import state, tables
 from deploy.backup.archive import FORMAT, PIECE_BYTES, Header, Manifest, Meter, Progress, Writer
-from storage import audit, migrate, partitions
+from storage import audit, migrate, sweep
 
 _MB = 1_000_000
 _CONNECT = {"connect_timeout": 5, "application_name": "andon backup", "options": "-c statement_timeout=0"}
@@ -56,7 +56,10 @@ def back_up(home: Home, database_url: str, path: Path, who: str, progress: Progr
     station = home.read_station()
     engine = create_engine(database_url, poolclass=NullPool, connect_args=_CONNECT)
     with translated(), engine.connect() as guard:
-        partitions.hold(guard)  # to the end: no transaction of ours is open for so long that it matters to others
+        guard.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        if not sweep.hold_off(guard, wait=False):  # to the end; a transaction that only holds a lock is in nobody's way
+            progress("waiting for a sweep of retention to end", 0, 1)
+            sweep.hold_off(guard, wait=True)
         header = _header(guard, station)
         _check_space(guard, home, station, path)
         with Writer(path, header, station.storage.free_disk_mb << 20) as writer:

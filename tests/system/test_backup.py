@@ -15,7 +15,9 @@ import sys
 import tarfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from config import recipe
 from config.errors import EXIT_CONFIGURATION, AndonError, ConfigurationError, InputError, StoreError
 from config.home import Home
 from config.messages import Evidence
-from config.station import Station, StorageSection
+from config.station import RetentionSection, Station, StorageSection
 from deploy.backup import backup as taking
 from deploy.backup import restore as putting
 from deploy.backup.archive import Reader, Writer
@@ -42,7 +44,9 @@ from inference.keys import SigningKey, TrustStore
 from storage import audit, partitions
 from storage import migrate as migrations
 from storage import store as stores
+from storage import sweep as sweeps
 from storage.migrate import check, migrate
+from storage.sweep import Sweep
 
 ANDON = [sys.executable, "-m", "deploy"]
 
@@ -378,6 +382,35 @@ def test_backup_is_refused_where_it_cannot_be_written(taken: Taken, servers: Ser
     with pytest.raises(StoreError, match="PostgreSQL"):
         back_up(home, url, tmp_path / "b.tar", "tester", quiet)
     assert [entry.name for entry in tmp_path.iterdir()] == ["there.tar"]
+
+
+def test_backup_and_sweep_wait_for_each_other(taken: Taken, servers: Servers, tmp_path: Path) -> None:
+    """Retention removes packs without rows; those of the snapshot must stay until they are copied."""
+    url = servers.database()
+    home = Home(taken.folder / "home")
+    sweep = Sweep(sqlalchemy.make_url(url), home.path, "st", RetentionSection(free_disk_mb=0), None, Counter())
+    stages = []
+
+    def sweep_meanwhile(stage: str, *_: object) -> None:
+        stages.append(stage)
+        with pytest.raises(StoreError, match="or a backup, is at work"):
+            sweep.run(datetime.now(UTC))
+
+    back_up(home, url, tmp_path / "b.tar", "tester", sweep_meanwhile)
+    assert "database, MB" in stages
+    sweep.run(datetime.now(UTC))
+    sweeping = sqlalchemy.create_engine(url, poolclass=NullPool).connect()
+    sweeping.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": sweeps._LOCK})
+
+    def end_sweep(stage: str, *_: object) -> None:
+        stages.append(stage)
+        if "waiting for a sweep" in stage:
+            threading.Timer(0.2, sweeping.close).start()
+
+    stages.clear()
+    back_up(home, url, tmp_path / "c.tar", "tester", end_sweep)
+    assert stages[0] == "waiting for a sweep of retention to end"
+    servers.drop(url)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a small disk is mounted")
