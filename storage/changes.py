@@ -141,24 +141,32 @@ def changes(series: Series, significance: float = SIGNIFICANCE) -> list[Change]:
 def placed(values: Floats, found: Sequence[Change]) -> list[Change]:
     """Return the changes of `ranked(values)`, each put where the levels before and after it have it most likely.
 
-    Levels are medians, and their spread the median deviation from them. Where the medians are alike (only the tails
-    have changed) the place stays.
+    Levels are means, for those of skewed values balance, too, as medians do not; of values that are held within
+    outliers' bounds, which are medians and median deviations. Where both means are alike the place stays.
     """
     bounds = [0, *(change.at for change in found), len(values)]
     moved = []
     for change, start, stop in zip(found, bounds, bounds[2:], strict=False):
-        around, at = values[start:stop], change.at - start
+        place, around = change, values[start:stop]
         for _ in range(_PASSES):
-            before, after = (float(np.median(side)) for side in (around[:at], around[at:]))
-            if before == after:
+            inside = _held(around, place.at - start)
+            before, after = inside[: place.at - start], inside[place.at - start :]
+            variance = float(np.var(np.concatenate([before - before.mean(), after - after.mean()])))
+            if before.mean() == after.mean():
                 break
-            residuals = np.concatenate([around[:at] - before, around[at:] - after])
-            deviation = _MEDIAN_DEVIATION * float(np.median(np.abs(residuals))) or float(np.std(residuals))
-            places = place_level(around, before, after, deviation**2)
-            at, earliest, latest = (min(max(place, FEWEST), len(around) - FEWEST) for place in places)
-            change = Change(start + at, start + earliest, start + latest, change.p_value)  # noqa: PLW2901 - moved
-        moved.append(change)
+            places = place_level(inside, float(before.mean()), float(after.mean()), variance)
+            at, earliest, latest = (min(max(index, FEWEST), len(around) - FEWEST) for index in places)
+            place = Change(start + at, start + earliest, start + latest, change.p_value)
+        moved.append(place)
     return moved
+
+
+def _held(values: Floats, at: int) -> Floats:
+    """Return values with outliers put at their bounds, some deviations beyond the medians before and after `at`."""
+    middles = [float(np.median(side)) for side in (values[:at], values[at:])]
+    residuals = np.concatenate([values[:at] - middles[0], values[at:] - middles[1]])
+    margin = _OUTLIER * _MEDIAN_DEVIATION * float(np.median(np.abs(residuals)))
+    return np.clip(values, min(middles) - margin, max(middles) + margin) if margin > 0 else values
 
 
 def joined(series: Series, found: Sequence[Change]) -> list[Change]:
