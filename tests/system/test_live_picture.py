@@ -160,12 +160,13 @@ def test_counters_that_make_no_sense_are_begun_anew(servers: Servers, redis: Red
 def test_password_that_is_asked_for_is_named(servers: Servers, redis: Redis) -> None:
     with live(servers) as made:
         made.says(None)
+        before: Any = redis.config_get("requirepass")
         redis.config_set("requirepass", "other")
         redis.execute_command("AUTH", "other")
         redis.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
         made.says("does not accept our name or password (ANDON_REDIS_URL)")
         made.show(1)
-        redis.config_set("requirepass", "")
+        redis.config_set("requirepass", before["requirepass"])
         made.says(None)
         assert made.counters["redis_lost"] > 0
 
