@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from config.errors import StoreError
-from storage.answers import Counts, Page, Part
+from storage.answers import Bucket, Choices, Counts, Page, Part, Rates
 from storage.console import thumbnail
 from storage.console.context import Console, TheConsole
 from storage.console.events import EventStream
@@ -29,7 +29,11 @@ _LEVELS = 255
 _WRONG: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "a parameter makes no sense"}}
 _AWAY: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "PostgreSQL or Redis is away"}}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "there is no such thing"}}
-_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "a JPEG"}}
+_LOST: dict[int | str, dict[str, Any]] = {410: {"model": Problem, "description": "its bytes are lost"}}
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}, "image/png": {}}, "description": "a JPEG, or a PNG that keeps every pixel"}
+}
+_PNG = b"\x89PNG\r\n\x1a\n"  # how every one begins
 
 router = APIRouter(responses={**_WRONG, **_AWAY})
 
@@ -41,16 +45,37 @@ class PartsQuery(Filter):
     limit: int = Field(default=50, ge=1, le=LARGEST_PAGE)
 
 
+class RatesQuery(Filter):
+    """Which parts, and by how long a time they are counted."""
+
+    bucket: Bucket = Field(default=Bucket.HOUR, description="a minute only of up to six hours")
+
+
 @router.get("/api/parts", tags=["parts"])
 def parts(console: TheConsole, query: Annotated[PartsQuery, Query()]) -> Page:
-    """Return the parts that the filter finds, newest first, page by page."""
+    """Return the parts that the filter finds, newest first, page by page until `after` is null.
+
+    A page with `searched_to` is not full because its search came to that time and no further.
+    """
     return console.query.parts(query, query.after, query.limit)
 
 
 @router.get("/api/counts", tags=["parts"])
 def counts(console: TheConsole, query: Annotated[Filter, Query()]) -> Counts:
-    """Return how many parts the filter finds, by verdict."""
+    """Return how many parts the filter finds, by verdict; with `at_least` there may be more."""
     return console.query.counts(query)
+
+
+@router.get("/api/rates", tags=["parts"])
+def rates(console: TheConsole, query: Annotated[RatesQuery, Query()]) -> Rates:
+    """Return how many parts the filter finds in each bucket of time, by verdict, and their mean score."""
+    return console.query.rates(query, query.bucket)
+
+
+@router.get("/api/choices", tags=["parts"])
+def choices(console: TheConsole) -> Choices:
+    """Return the lines, stations, cameras, products, recipes, bundles and runs that there are parts of."""
+    return console.query.choices()
 
 
 @router.get("/api/parts/{part_id}", tags=["parts"], responses=_UNKNOWN)
@@ -84,7 +109,7 @@ def anomaly_map(console: TheConsole, part_id: PartId, camera: Camera, response: 
     "/api/images/{part_id}/{camera}/{purpose}",
     tags=["parts"],
     response_class=Response,
-    responses={**_UNKNOWN, **_JPEG},
+    responses={**_UNKNOWN, **_LOST, **_PICTURE},
 )
 def image(
     console: TheConsole,
@@ -97,13 +122,14 @@ def image(
     side_px: Annotated[int | None, Query(ge=16, le=512, description="longer side of a smaller copy")] = None,
 ) -> Response:
     """Return an image of a part: the whole view, a defect's crop, or the fleeting picture of the live page."""
-    jpeg = _image(console, part_id, camera, purpose, region)
-    if jpeg is None:
+    content = _image(console, part_id, camera, purpose, region)
+    if content is None:
         which = "" if region is None else f" of region {region}"
         raise HTTPException(404, f"part {part_id} has no {purpose}{which} of a camera {camera!r}")
     if side_px is not None:
-        jpeg = thumbnail.shrink(jpeg, side_px)
-    return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": _KEEP})
+        content = thumbnail.shrink(content, side_px)
+    media_type = "image/png" if content.startswith(_PNG) else "image/jpeg"
+    return Response(content, media_type=media_type, headers={"Cache-Control": _KEEP})
 
 
 @router.get("/api/health", tags=["station"])
@@ -155,7 +181,7 @@ def find(console: Console, part_id: str) -> Part:
 
 
 def _image(console: Console, part_id: str, camera: str, purpose: str, region: int | None) -> bytes | None:
-    """Return a JPEG from Redis, where the latest are, or from PostgreSQL, where the kept ones are."""
+    """Return an image from Redis, where the latest are, or from where the kept ones are."""
     if purpose == "live":
         return console.live.image(part_id, camera, purpose, region)
     if console.feed.away is None:

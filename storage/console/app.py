@@ -10,14 +10,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, Response
 
-from config.errors import InputError, StoreError
+from config.errors import ImageLostError, InputError, StoreError
 from storage.console import api, assets, pages
 from storage.console.context import Console
 from storage.console.headers import SecurityHeaders
 
 _DESCRIPTION = """Read-only: nothing here changes anything. Times are ISO 8601, durations milliseconds, lengths pixels
-of the frame. A wrong parameter is answered with 422, an unknown part with 404, a database that is away with 503; each
-says why in `detail`."""
+of the frame. A wrong parameter is answered with 422, an unknown part with 404, an image whose bytes are lost with 410,
+a database that is away with 503; each says why in `detail`."""
 
 
 def make_app(console: Console) -> FastAPI:
@@ -35,6 +35,7 @@ def make_app(console: Console) -> FastAPI:
     app.mount(assets.PREFIX, assets.Assets())
     app.add_exception_handler(InputError, _wrong)
     app.add_exception_handler(RequestValidationError, _wrong)
+    app.add_exception_handler(ImageLostError, _lost)
     app.add_exception_handler(StoreError, _away)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
@@ -59,6 +60,10 @@ async def _wrong(request: Request, error: Exception) -> Response:
 
 async def _away(request: Request, error: Exception) -> Response:
     return _problem(request, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+
+async def _lost(request: Request, error: Exception) -> Response:
+    return _problem(request, HTTPStatus.GONE, str(error))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from config.messages import GateCommand, GateOutcome, Judgement, Reason
 from storage.console.models import local
+from storage.filters import ReviewState
 
 NOTHING = "\u2013"
 
@@ -33,6 +34,15 @@ COMMANDS = {
     GateCommand.PASS: "let pass",
     GateCommand.REJECT: "eject",
     GateCommand.STOP: "eject and stop the line",
+}
+REVIEWS = {
+    ReviewState.UNREVIEWED: "not reviewed",
+    ReviewState.REVIEWED: "reviewed",
+    ReviewState.GOOD: "good",
+    ReviewState.DEFECT: "defect",
+    ReviewState.UNSURE: "unsure",
+    ReviewState.DISPUTED: "reviewers disagree",
+    ReviewState.HELD: "on hold",
 }
 OUTCOMES = {GateOutcome.PASSED: "passed", GateOutcome.EJECTED: "ejected"}
 
@@ -79,6 +89,7 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "date": date,
     "field": field,
     "word": WORDS.__getitem__,
+    "review": REVIEWS.__getitem__,
     "reason": REASONS.__getitem__,
     "command": COMMANDS.__getitem__,
     "outcome": OUTCOMES.__getitem__,

@@ -13,11 +13,12 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.messages import Judgement, Reason
-from storage.answers import PartLine, ViewLine
+from storage.answers import Counts, PartLine, ViewLine
 from storage.console import api, assets, display
 from storage.console.context import Console, TheConsole
 from storage.console.models import local
 from storage.console.search import Search, When
+from storage.filters import ReviewState
 
 _PAGE = 24  # rows; each has a thumbnail
 _WORST_FIRST = (Judgement.FAULT, Judgement.REJECT, Judgement.REVIEW, Judgement.PASS)
@@ -33,7 +34,9 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters.update(display.FILTERS)
-_TEMPLATES.globals.update(static=assets.PREFIX, judgements=tuple(Judgement), Reason=Reason, When=When)
+_TEMPLATES.globals.update(
+    static=assets.PREFIX, judgements=tuple(Judgement), Reason=Reason, When=When, ReviewState=ReviewState
+)
 
 
 @router.get("/")
@@ -48,7 +51,9 @@ def defects(console: TheConsole, search: Annotated[Search, Query()]) -> Response
     now = local(datetime.now(UTC))
     chosen = search.filter(now)
     found = console.query.parts(chosen, search.after, _PAGE)
-    counts = None if search.after else console.query.counts(chosen)  # the first page has said it
+    counts = None
+    if not search.after:  # the first page has said it
+        counts = Counts.of(found) or console.query.counts(chosen)
     return _page(
         console,
         "defects.html",
@@ -58,6 +63,7 @@ def defects(console: TheConsole, search: Annotated[Search, Query()]) -> Response
         counts=counts,
         now=now,
         products=console.products,
+        choices=console.query.choices(),
     )
 
 

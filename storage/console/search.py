@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
 from config.messages import Judgement, Reason
-from storage.filters import Filter
+from storage.filters import Filter, ReviewState
 
 _SHIFT_H = 8
 _FIRST_SHIFT_H = 6  # 06:00, 14:00 and 22:00
@@ -32,10 +32,12 @@ def _nothing_if_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-Text = Annotated[Annotated[str, Field(max_length=120)] | None, BeforeValidator(_nothing_if_blank)]
-Cursor = Annotated[Annotated[str, Field(max_length=400)] | None, BeforeValidator(_nothing_if_blank)]
-Number = Annotated[FiniteFloat | None, BeforeValidator(_nothing_if_blank)]
-Moment = Annotated[datetime | None, BeforeValidator(_nothing_if_blank)]
+_Blank = BeforeValidator(_nothing_if_blank)
+Text = Annotated[Annotated[str, Field(max_length=120)] | None, _Blank]
+Cursor = Annotated[Annotated[str, Field(max_length=400)] | None, _Blank]
+Number = Annotated[FiniteFloat | None, _Blank]
+Whole = Annotated[int | None, _Blank]
+Moment = Annotated[datetime | None, _Blank]
 
 
 class Search(BaseModel):
@@ -47,10 +49,27 @@ class Search(BaseModel):
     until: Moment = None
     verdict: tuple[Judgement, ...] = ()  # none: all that did not pass
     product: Text = None
-    reason: Annotated[Reason | None, BeforeValidator(_nothing_if_blank)] = None
+    reason: Annotated[Reason | None, _Blank] = None
     part_id: Text = None
     score_min: Number = None
     score_max: Number = None
+    line: Text = None
+    station: Text = None
+    camera: Text = None
+    recipe: Text = None
+    recipe_version: Whole = None
+    bundle: Text = None
+    run: Text = None
+    defect_class: Text = None
+    area_min_px: Whole = None
+    area_max_px: Whole = None
+    x_min: Number = None
+    x_max: Number = None
+    y_min: Number = None
+    y_max: Number = None
+    challenge: Annotated[bool | None, _Blank] = None
+    gate_confirmed: Annotated[bool | None, _Blank] = None
+    review: Annotated[ReviewState | None, _Blank] = None
     after: Cursor = None
 
     @property
@@ -58,22 +77,21 @@ class Search(BaseModel):
         """The verdicts that are looked for."""
         return self.verdict or NOT_PASSED
 
+    @property
+    def more(self) -> bool:
+        """Whether anything is looked for that the first row of the form does not say."""
+        return any(getattr(self, name) is not None for name in _MORE)
+
     def filter(self, now: datetime) -> Filter:
         """Return the filter that is meant at `now`, which has a zone; raise InputError if it holds nothing."""
         since, until = self._range(now)
         everywhere = self.part_id is not None  # a part that is named is found whatever else is chosen
-        return Filter.parse(
-            {
-                "since": None if everywhere else since,
-                "until": None if everywhere else until,
-                "verdicts": frozenset() if everywhere else frozenset(self.verdicts),
-                "product": self.product,
-                "reason": self.reason,
-                "part_id": self.part_id,
-                "score_min": self.score_min,
-                "score_max": self.score_max,
-            }
-        )
+        said = {
+            name: getattr(self, name) for name in (*_MORE, "product", "reason", "part_id", "score_min", "score_max")
+        }
+        if everywhere:
+            return Filter.parse(said)
+        return Filter.parse({**said, "since": since, "until": until, "verdicts": frozenset(self.verdicts)})
 
     def query(self, **changes: object) -> str:
         """Return the query string of this search with `changes`; what is not asked for does not stand in it."""
@@ -93,6 +111,12 @@ class Search(BaseModel):
                 return _in_zone(self.since, now), _in_zone(self.until, now)
             case When.ALL:
                 return None, None
+
+
+_MORE = (
+    *("line", "station", "camera", "recipe", "recipe_version", "bundle", "run", "defect_class", "area_min_px"),
+    *("area_max_px", "x_min", "x_max", "y_min", "y_max", "challenge", "gate_confirmed", "review"),
+)
 
 
 def shift_start(now: datetime) -> datetime:

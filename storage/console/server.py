@@ -27,6 +27,7 @@ from storage.console.context import Console
 from storage.console.live import LiveFeed
 from storage.live import LiveImages
 from storage.query import QueryService
+from storage.store import connect
 
 _ALIVE_S = 0.5
 _LEAVE_S = 0.15  # for answers on their way; browsers ask again
@@ -49,7 +50,7 @@ class ConsoleServer(Service):
             products=tuple(products),
             feed=LiveFeed(station, redis, self.counters),
             live=LiveImages(redis, station.station),
-            query=QueryService(database),
+            query=QueryService(database, connect(station.storage.images, station.station)),
             counters=self.counters,
         )
         listening = _listen(station.console)

@@ -84,7 +84,8 @@ def test_filters_find_what_they_say(station: Inspected) -> None:
     assert [part["sequence"] for part in parts(station, "reason=LATE")] == [4]
     assert parts(station, "until=2020-01-01T00:00:00Z") == []
     counts = station.console.json("/api/counts?product=bracket")
-    assert counts == {"total": 5, "verdicts": {"PASS": 2, "REJECT": 1, "REVIEW": 1, "FAULT": 1}}
+    verdicts = {"PASS": 2, "REJECT": 1, "REVIEW": 1, "FAULT": 1}
+    assert counts == {"total": 5, "verdicts": verdicts, "at_least": False}
 
 
 def test_pages_follow_each_other_without_gap_or_repetition(station: Inspected) -> None:
@@ -184,12 +185,14 @@ def test_name_of_somebody_elses_is_refused(station: Inspected) -> None:
 def test_openapi_describes_every_path_of_the_api(station: Inspected) -> None:
     described: Any = station.console.json("/api/openapi.json")
     assert set(described["paths"]) == {
+        "/api/choices",
         "/api/counts",
         "/api/health",
         "/api/images/{part_id}/{camera}/{purpose}",
         "/api/parts",
         "/api/parts/{part_id}",
         "/api/parts/{part_id}/views/{camera}/map",
+        "/api/rates",
         "/events",
     }
     schema = described["paths"]["/api/parts"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]

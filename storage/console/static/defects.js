@@ -17,10 +17,12 @@ form.addEventListener("submit", (event) => {
   apply();
 });
 form.addEventListener("change", (event) => {
-  if (event.target.matches("select, [name=verdict], [name=when]:not([value=custom])")) apply();
+  if (event.target.matches("form > .field > select, [name=verdict], [name=when]:not([value=custom])")) apply();
 });
 
 async function more(event) {
+  const rows = document.getElementById("rows");
+  if (!rows) return;
   event.preventDefault();
   const link = event.currentTarget;
   link.textContent = "Loading";
@@ -31,11 +33,11 @@ async function more(event) {
   }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const before = document.querySelectorAll("#rows .row").length;
-  document.getElementById("rows").append(...(page.getElementById("rows")?.children ?? []));
+  rows.append(...(page.getElementById("rows")?.children ?? []));
   const next = page.getElementById("more");
   if (next) {
-    link.href = next.getAttribute("href");
-    link.textContent = "Load more";
+    link.parentElement.replaceChildren(...next.parentElement.childNodes);
+    document.getElementById("more").addEventListener("click", more);
   } else {
     link.parentElement.remove();
   }
