@@ -221,7 +221,8 @@ def _since_lines(answer: SinceWhen, screen: Screen) -> Iterator[str]:
         yield f"{answer.what} changed at {clock(change.at)}: {before} before, {after} since"
         if change.first is not None:
             yield f"first part    {change.first.part_id}"
-        if change.first is not None and change.last_before is not None:
+        # of two stations that take turns, neighbours always differ, and nothing came with that
+        if change.first and change.last_before and change.first.station == change.last_before.station:
             for name in ("product", "recipe", "recipe_version"):
                 old, new = getattr(change.last_before, name), getattr(change.first, name)
                 if old != new:

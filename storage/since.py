@@ -38,6 +38,7 @@ class PartRef(_Value):
 
     part_id: str
     trigger_time: datetime
+    station: str
     product: str
     recipe: str
     recipe_version: int
