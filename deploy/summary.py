@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from storage.answers import Latency
     from storage.answers import Summary as Recorded
 
+_SUM_UP_S = 1.0  # of a run that is interrupted: whoever stops a station does not wait for numbers
 _REPORTS_NS = 6_000_000_000  # after the last part: the gate has reported, or never will
 
 
@@ -106,6 +107,7 @@ class Tally:
         self._schedule: Schedule | None = home.schedule()
         self._longest_deadline_ns = max(recipe.deadline_ms for recipe in station.read_recipes().values()) * 1_000_000
         self._cursors = [Cursor(home.runtime / f"{camera.name}.{run.run_id}.cursor") for camera in station.cameras]
+        self._station = station.station
         self._query = QueryService(database_url)
         self._recorded: Recorded | None = None
 
@@ -118,18 +120,23 @@ class Tally:
         """Whether the last part of the run has passed the cameras."""
         return self._last_ns is not None and now_ns > self._last_ns
 
-    def look(self) -> str:
-        """Ask the database how far the run is; return a line for the screen."""
+    def look(self, now_ns: int) -> str:
+        """Ask the database how far the run is; return a line for the screen.
+
+        While the line runs, only its tallies are asked, which costs the same after a minute and after a year; all parts
+        are looked at only once the last one has passed the cameras.
+        """
         try:
-            self._recorded = self._query.summary(self._run.run_id)
+            if self.all_triggered(now_ns):
+                self._recorded = self._query.summary(self._run.run_id)
+                verdicts = self._recorded.verdicts
+            else:
+                verdicts = self._query.progress(self._run.run_id, self._station).verdicts
         except StoreError:
             return f"{self.triggers} triggers; the database is away, the journal keeps the verdicts"
-        found = self._recorded
         of = f" of {self._run.parts}" if self._run.parts else ""
-        verdicts = "  ".join(f"{verdict} {found.verdicts.get(verdict, 0)}" for verdict in Judgement)
-        p99_ms = found.trigger_to_verdict.p99_ms
-        latency = f"  p99 {p99_ms:.0f} ms" if p99_ms is not None else ""
-        return f"{self.triggers}{of} triggers  {verdicts}{latency}"
+        counted = "  ".join(f"{verdict} {verdicts.get(verdict, 0)}" for verdict in Judgement)
+        return f"{self.triggers}{of} triggers  {counted}"
 
     def complete(self, now_ns: int) -> bool:
         """Whether all parts are through, recorded, and reported by the gate."""
@@ -144,10 +151,11 @@ class Tally:
         return self._last_ns is not None and now_ns > self._last_ns + self._longest_deadline_ns + patience_ns
 
     def summary(self, setup_s: float, restarts: dict[str, int]) -> Summary:
-        """Return the run's summary as last seen; raise StoreError if the database was never seen."""
-        if self._recorded is None:
-            raise StoreError("the database did not answer once: the journal keeps what was judged")
-        found = self._recorded
+        """Return the run's summary: as last seen when all was through, else as it is now.
+
+        Raise StoreError if the database does not answer, or not soon enough because the run was so long.
+        """
+        found = self._recorded or self._query.summary(self._run.run_id, _SUM_UP_S)
         seconds = 0.0
         if found.first_trigger and found.last_trigger:
             seconds = (found.last_trigger - found.first_trigger).total_seconds()

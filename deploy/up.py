@@ -80,7 +80,7 @@ def up(arguments: argparse.Namespace) -> int:
                 home.write_start(run, time.monotonic_ns() + _START_IN_NS)
                 tally = Tally(home, station, run, database_url)
                 _watch(supervisor, tally, logbook)
-                summary = tally.summary(setup_s, supervisor.restarts)
+                summary = _sum_up(supervisor, tally, setup_s, logbook)
                 tally.close()
         finally:
             if database_url is not None:
@@ -174,7 +174,7 @@ def _watch(supervisor: Supervisor, tally: Tally, logbook: Logbook) -> None:
         now_ns = time.monotonic_ns()
         if now_ns < look_ns:
             return False
-        line = tally.look()
+        line = tally.look(now_ns)
         took_ns = time.monotonic_ns() - now_ns
         pace_ns = _LOOK_NS if tally.all_triggered(now_ns) else _PROGRESS_NS
         look_ns = now_ns + max(pace_ns, _LOOK_SHARE * took_ns)
@@ -184,6 +184,17 @@ def _watch(supervisor: Supervisor, tally: Tally, logbook: Logbook) -> None:
         return tally.complete(now_ns) or tally.hopeless(now_ns, _DRAIN_NS)
 
     supervisor.run(done)
+
+
+def _sum_up(supervisor: Supervisor, tally: Tally, setup_s: float, logbook: Logbook) -> Summary | None:
+    """Return the run's summary; None where it is interrupted and was too long to be summed up at once."""
+    try:
+        return tally.summary(setup_s, supervisor.restarts)
+    except StoreError as error:
+        if not supervisor.stop_requested:
+            raise
+        logbook.say(f"no summary of the run: {error}", "warning")
+        return None
 
 
 def _conclude(summary: Summary, arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import URL, Connection, Row, Table, create_engine, func, select
+from sqlalchemy import URL, Connection, Row, Table, create_engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.errors import InputError, StoreError
@@ -174,10 +174,15 @@ class QueryService:
                 found.setdefault(f"{row.kind}s", []).append(one)
         return Choices.model_validate({name: tuple(found.get(name, ())) for name in Choices.model_fields})
 
-    def summary(self, run: str) -> Summary:
-        """Return a run in numbers, all of its parts looked at; of an unknown run all counts are 0."""
+    def summary(self, run: str, within_s: float = 15.0) -> Summary:
+        """Return a run in numbers, all of its parts looked at; of an unknown run all counts are 0.
+
+        Raise StoreError where that takes longer than `within_s`.
+        """
         name = _name("run", run)
         with self._connected() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED").begin()  # ended with the connection
+            connection.execute(text(f"SET LOCAL statement_timeout = {round(within_s * 1000)}"))
             return summaries.summary(connection, name)
 
     def progress(self, run: str, station: str) -> Counts:
@@ -350,8 +355,8 @@ def _name(field: str, value: str) -> str:
 
 
 def _cursor(key: Key) -> str:
-    text = json.dumps([key.trigger_time.astimezone(UTC).isoformat(), key.part_id])
-    return base64.urlsafe_b64encode(text.encode()).decode()
+    said = json.dumps([key.trigger_time.astimezone(UTC).isoformat(), key.part_id])
+    return base64.urlsafe_b64encode(said.encode()).decode()
 
 
 def _read_cursor(cursor: str) -> Key:

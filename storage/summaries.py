@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, select
 
 from config.messages import Judgement, Reason
 from storage.answers import Latency, Summary, TruthCounts
 from storage.schema import gate_report, milliseconds, seen, verdict, view
 
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def summary(connection: Connection, run: str) -> Summary:
     """Return a run in numbers; of an unknown run all counts are 0."""
     of_run = select(seen.c.first_time, seen.c.last_time).where(seen.c.kind == "run", seen.c.name == run)
-    span = connection.execute(of_run).one_or_none()
-    parts = [verdict.c.run == run]
-    if span is not None:
-        parts += [verdict.c.trigger_time >= span.first_time, verdict.c.trigger_time <= span.last_time]
-    fields = connection.execute(_SUMMARY.where(*parts)).one()._asdict()
-    inference = connection.execute(_INFERENCE.where(*parts)).one()._asdict()
+    span = connection.execute(of_run).one_or_none() or (_NEVER, _NEVER)
+    # PostgreSQL does not conclude from the same time that the other tables' rows lie in the same span
+    parts = (verdict.c.run == run, verdict.c.trigger_time.between(*span))
+    reported = verdict.outerjoin(gate_report, and_(_same_part(gate_report), gate_report.c.trigger_time.between(*span)))
+    viewed = verdict.join(view, and_(_same_part(view), view.c.trigger_time.between(*span)))
+    fields = connection.execute(select(*_SUMMARY).select_from(reported).where(*parts)).one()._asdict()
+    inference = connection.execute(select(*_INFERENCE).select_from(viewed).where(*parts)).one()._asdict()
     return Summary(
         run=run,
         verdicts={judgement: fields.pop(judgement.value) for judgement in Judgement},
@@ -29,6 +33,10 @@ def summary(connection: Connection, run: str) -> Summary:
         inference=_latency(inference, "inference"),
         **fields,
     )
+
+
+def _same_part(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.part_id == verdict.c.part_id, table.c.trigger_time == verdict.c.trigger_time)
 
 
 def _latency(fields: dict[str, Any], what: str) -> Latency:
@@ -48,13 +56,9 @@ def _spread(what: str, value: ColumnElement[Any]) -> tuple[ColumnElement[Any], .
 
 
 _GOOD, _BAD = verdict.c.truth_good.is_(True), verdict.c.truth_good.is_(False)
-_REPORTED = verdict.outerjoin(
-    gate_report,
-    and_(gate_report.c.part_id == verdict.c.part_id, gate_report.c.trigger_time == verdict.c.trigger_time),
-)
-_SUMMARY = select(
+_SUMMARY = (
     func.count().label("recorded"),
-    (func.count() - func.count(func.distinct(tuple_(verdict.c.station, verdict.c.sequence)))).label("doubled"),
+    (func.count() - func.count(func.distinct(verdict.c.part_id))).label("doubled"),
     *(_count(judgement.value, verdict.c.verdict == judgement.value) for judgement in Judgement),
     _count("good", _GOOD),
     _count("bad", _BAD),
@@ -71,7 +75,5 @@ _SUMMARY = select(
     *_spread("gate", milliseconds(verdict.c.trigger_ns, gate_report.c.written_ns)),
     func.min(verdict.c.trigger_time).label("first_trigger"),
     func.max(verdict.c.trigger_time).label("last_trigger"),
-).select_from(_REPORTED)
-_INFERENCE = select(*_spread("inference", milliseconds(view.c.started_ns, view.c.finished_ns))).select_from(
-    verdict.join(view, and_(view.c.part_id == verdict.c.part_id, view.c.trigger_time == verdict.c.trigger_time))
 )
+_INFERENCE = _spread("inference", milliseconds(view.c.started_ns, view.c.finished_ns))
