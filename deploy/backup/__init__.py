@@ -4,6 +4,7 @@ The file is a tar that any `tar` lists: what is in it is told at its beginning (
 for every member, at its end (`manifest.json`).
 
 archive.py    the file: members written and read one after the other, digests, what no backup may hold
+manifest.py   what it says of itself
 tables.py     the database: every table by binary COPY, which PostgreSQL 15 and 18 read alike
 state.py      the state folder: journal, station file, recipes, bundles, public keys, audit anchor
 backup.py     `andon backup`        restore.py    `andon restore`

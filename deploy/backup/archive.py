@@ -17,19 +17,16 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from config import files
 from config.errors import InputError, StoreError
-from deploy.backup.tables import Table
+from deploy.backup.manifest import FORMAT, HEADER, MANIFEST, Header, Manifest, Member
 
-FORMAT = 1
 PIECE_BYTES = 16 * 1024 * 1024  # held in memory at once
-_HEADER, _MANIFEST = "andon-backup.json", "manifest.json"
 _BLOCK = tarfile.BLOCKSIZE
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,4}")
 _PACKED = ".gz"
@@ -60,38 +57,6 @@ class Meter:
             self._progress(self._stage, done, self._total)
 
 
-class Header(BaseModel):
-    """What a backup says of itself, first of all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    format: int
-    backup: str  # its identity
-    made_at: datetime
-    station: str
-    revision: str  # of the database's schema
-    andon: str
-
-
-class Member(BaseModel):
-    """A file in the backup."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    size: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """What a backup holds, last of all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    tables: tuple[Table, ...]
-    sequences: dict[str, int]
-    left_out: tuple[str, ...]  # tables of the database that are not Andon's
-    missing: tuple[str, ...]  # files that were not there to be copied
-    images: str  # where image bytes are: in the database, in packs of this backup, or in a store elsewhere
-    members: dict[str, Member] = {}
-
-
 class Writer:
     """Write a backup beside its place and rename it when it is whole; use it in a `with` block."""
 
@@ -116,7 +81,7 @@ class Writer:
             raise InputError(f"{self._partial}: another backup is writing it") from None
         except OSError as error:
             raise StoreError(f"{self._partial}: cannot be written: {error.strerror}") from error
-        self.add(_HEADER, header.model_dump_json(indent=2).encode())
+        self.add(HEADER, header.model_dump_json(indent=2).encode())
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -163,7 +128,7 @@ class Writer:
     def finish(self, manifest: Manifest) -> str:
         """Write the manifest, bring everything to disk and give the file its name; return the manifest's SHA-256."""
         content = manifest.model_copy(update={"members": self._members}).model_dump_json().encode()
-        self.add(_MANIFEST, content)
+        self.add(MANIFEST, content)
         try:
             self._file.write(bytes(2 * _BLOCK))
             self._file.flush()
@@ -191,7 +156,7 @@ class Writer:
 
     def _end(self, name: str, size: int, summed: hashlib._Hash) -> None:
         self._write(bytes(-size % _BLOCK))
-        if name != _HEADER:
+        if name != HEADER:
             self._members[name] = Member(size=size, sha256=summed.hexdigest())
 
     def _write(self, content: bytes) -> None:
@@ -276,7 +241,7 @@ class Reader:
         last = b""
         while (entry := self._next(first=header is None)) is not None:
             name, size = entry
-            keeps = name in {_HEADER, _MANIFEST}
+            keeps = name in {HEADER, MANIFEST}
             if name in self._places or (keeps and size > _LARGEST_JSON):
                 raise self._damaged(f"{name} is there twice, or too large")
             self._places[name] = (self._file.tell(), size)
@@ -293,16 +258,16 @@ class Reader:
                 header = self._parse_header(bytes(kept))
             found[name] = summed.hexdigest()
             last = bytes(kept)
-        if header is None or list(found)[-1] != _MANIFEST:
+        if header is None or list(found)[-1] != MANIFEST:
             raise self._damaged("it has no manifest at its end: it was cut off or is damaged")
-        manifest = self._parse(Manifest, _MANIFEST, last)
+        manifest = self._parse(Manifest, MANIFEST, last)
         self._compare(found, manifest)
         return header, manifest
 
     def _next(self, *, first: bool) -> tuple[str, int] | None:
         """Return name and size of the next member, None at the end."""
         block = self._file.read(_BLOCK)
-        if first and (len(block) < _BLOCK or block[: len(_HEADER) + 1] != f"{_HEADER}\0".encode()):
+        if first and (len(block) < _BLOCK or block[: len(HEADER) + 1] != f"{HEADER}\0".encode()):
             raise InputError(f"{self.path}: is no backup of Andon")
         if not block or block == bytes(_BLOCK):
             return None
@@ -327,10 +292,10 @@ class Reader:
         try:
             said = json.loads(content)["format"]
         except (ValueError, TypeError, KeyError):
-            raise self._damaged(f"{_HEADER} does not say which format it has") from None
+            raise self._damaged(f"{HEADER} does not say which format it has") from None
         if said != FORMAT:
             raise InputError(f"{self.path}: has format {said!r:.20}, this Andon reads {FORMAT}: use a newer Andon")
-        return self._parse(Header, _HEADER, content)
+        return self._parse(Header, HEADER, content)
 
     def _parse(self, model: type[Model], name: str, content: bytes) -> Model:
         try:
@@ -340,7 +305,7 @@ class Reader:
 
     def _compare(self, found: dict[str, str], manifest: Manifest) -> None:
         said = {name: member.sha256 for name, member in manifest.members.items()}
-        present = {name: digest for name, digest in found.items() if name not in {_HEADER, _MANIFEST}}
+        present = {name: digest for name, digest in found.items() if name not in {HEADER, MANIFEST}}
         for name in [*said, *present]:
             if name not in present:
                 raise self._damaged(f"{name} is missing")

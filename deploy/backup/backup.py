@@ -26,7 +26,8 @@ from config.errors import InputError, StoreError
 from config.home import Home
 from config.station import Station
 from deploy.backup import state, tables
-from deploy.backup.archive import FORMAT, PIECE_BYTES, Header, Manifest, Meter, Progress, Writer
+from deploy.backup.archive import PIECE_BYTES, Meter, Progress, Writer
+from deploy.backup.manifest import FORMAT, Header, Manifest
 from storage import audit, migrate, sweep
 
 _MB = 1_000_000
