@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, select, union_all
+from sqlalchemy import ColumnElement, FromClause, Select, func, select, union_all
 
 from config.errors import InputError
 from config.messages import Judgement
@@ -16,9 +15,10 @@ from storage.answers import Bucket, Counts, Rate, Rates
 from storage.conditions import conditions, of_tally
 from storage.filters import Filter
 from storage.schema import tally, verdict
-from storage.search import FOR_COUNTS, FOR_RATES, Chunk, Scope, Search, scope
+from storage.search import Chunk, Scope, Search
 
 COUNTED = 10_000  # parts that are counted one by one
+FOR_COUNTS, FOR_RATES = 16_000, 32_000  # rows that are looked at for one answer
 _MOST_BUCKETS = 5_000
 _HOUR = timedelta(hours=1)
 _LENGTHS = {
@@ -33,21 +33,19 @@ _Sums = tuple[int, int, float]  # parts, scored, sum of their scores
 _NONE: _Sums = (0, 0, 0.0)
 
 
-def counts(connection: Connection, chosen: Filter) -> Counts:
+def counts(search: Search) -> Counts:
     """Return how many parts there are, by verdict."""
     found: defaultdict[str, int] = defaultdict(int)
     at_least = False
-    bounds = scope(connection, chosen)
-    if bounds is not None and chosen.by_tally:
-        for row in connection.execute(_tallied(chosen, bounds, None)):
+    if search.chosen.by_tally:
+        for row in search.connection.execute(_tallied(search.chosen, search.scope, None)):
             found[row.verdict] += int(row.parts)
-    elif bounds is not None:
-        search = Search(connection, chosen, bounds, rows=FOR_COUNTS)
-        for chunk in search.chunks():
+    else:
+        for chunk in search.chunks(FOR_COUNTS):
             left = COUNTED + 1 - sum(found.values())
             some = chunk.select(chunk.part.c.verdict).limit(left).subquery()
             counted = select(some.c.verdict, func.count().label("parts")).group_by(some.c.verdict)
-            for row in connection.execute(counted):
+            for row in search.connection.execute(counted):
                 found[row.verdict] += row.parts
             if sum(found.values()) > COUNTED:
                 found[row.verdict] -= 1  # the one that shows that there are more
@@ -58,23 +56,19 @@ def counts(connection: Connection, chosen: Filter) -> Counts:
     return Counts(total=sum(verdicts.values()), verdicts=verdicts, at_least=at_least)
 
 
-def rates(connection: Connection, chosen: Filter, bucket: Bucket) -> Rates:
+def rates(search: Search, bucket: Bucket) -> Rates:
     """Return how many parts there were in each bucket; raise InputError where there would be too many buckets."""
-    bounds = scope(connection, chosen)
-    if bounds is None:
-        return Rates(bucket=bucket, points=())
-    length = bounds.high - bounds.low
+    length = search.scope.high - search.scope.low
     if bucket is Bucket.MINUTE and length > _MINUTES:
         raise InputError(f"bucket: minutes can be asked for up to {_MINUTES}, not for {length}: choose since and until")
     if length / _LENGTHS[bucket] > _MOST_BUCKETS:
         raise InputError(f"bucket: {length} have more than {_MOST_BUCKETS} of a {bucket}: choose longer ones")
-    searched_to = None
-    if chosen.by_tally and bucket is not Bucket.MINUTE:
-        rows = connection.execute(_tallied(chosen, bounds, bucket)).all()
+    if search.chosen.by_tally and bucket is not Bucket.MINUTE:
+        rows = search.connection.execute(_tallied(search.chosen, search.scope, bucket)).all()
     else:
-        search = Search(connection, chosen, bounds, rows=FOR_RATES)
-        rows = [row for chunk in search.chunks() for row in connection.execute(_grouped(chunk, bucket))]
-        searched_to = search.stopped_at.trigger_time if search.stopped_at else None
+        chunks = search.chunks(FOR_RATES)
+        rows = [row for chunk in chunks for row in search.connection.execute(_grouped(chunk, bucket))]
+    searched_to = search.stopped_at.trigger_time if search.stopped_at else None
     sums: dict[datetime, dict[str, _Sums]] = {}
     for row in rows:
         of_bucket = sums.setdefault(row.start.astimezone(UTC), {})
@@ -111,12 +105,12 @@ def _grouped(chunk: Chunk, bucket: Bucket) -> Select[Any]:
 
 
 def _sums(part: FromClause, of: Callable[..., Select[Any]]) -> Select[Any]:
-    finite = (part.c.score < math.inf) & (part.c.score > -math.inf)  # NaN is the greatest there
+    score = part.c.score
     return of(
         part.c.verdict,
         func.count().label("parts"),
-        func.count().filter(finite).label("scored"),
-        func.sum(part.c.score).filter(finite).label("score_sum"),
+        func.count(score).label("scored"),
+        func.sum(score).label("score_sum"),
     )
 
 

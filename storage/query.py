@@ -37,7 +37,7 @@ from storage.answers import (
 )
 from storage.filters import Filter
 from storage.schema import WHOLE, defect, gate_report, image, seen, verdict, view
-from storage.search import FOR_A_PAGE, Key, Search, possible_runs, scope
+from storage.search import Key, Search, possible_runs, scope, search
 
 if TYPE_CHECKING:
     from storage.store import Store
@@ -51,6 +51,7 @@ CONNECT = {
 }
 _POOL_S = 5.0
 _LATEST_RUNS = 100
+_FOR_A_PAGE = 24_000  # rows that are looked at for one answer
 _AROUND_RUN = timedelta(hours=1)  # an image may come a little before the first verdict of its run, or after the last
 
 
@@ -76,17 +77,18 @@ class QueryService:
 
     def parts(self, chosen: Filter, after: str | None = None, limit: int = 50) -> Page:
         """Return a page of at most `limit` (1 to LARGEST_PAGE) parts, newest first, that follow `after`."""
-        if not 1 <= limit <= LARGEST_PAGE:
-            raise InputError(f"limit: must be 1 to {LARGEST_PAGE}, not {limit}")
+        _check_limit(limit)
         key = None if after is None else _read_cursor(after)
         with self._connected() as connection:
-            lines, end, stopped = _page(connection, chosen, key, limit)
-            found = tuple(PartLine(**fields) for fields in _complete(connection, lines))
-        return Page(
-            parts=found,
-            after=None if end is None else _cursor(end),
-            searched_to=end.trigger_time if end and stopped else None,
-        )
+            return _page(connection, search(connection, chosen, key), limit)
+
+    def first_page(self, chosen: Filter, limit: int) -> tuple[Page, Counts]:
+        """Return the first page, and how many parts there are: for less than the two cost alone."""
+        _check_limit(limit)
+        with self._connected() as connection:
+            wanted = search(connection, chosen)
+            page = _page(connection, wanted, limit)
+            return page, Counts.of(page) or _counts(wanted)
 
     def stream(self, chosen: Filter, *, oldest_first: bool = True) -> Iterator[Part]:
         """Yield all parts that are meant, without their maps, from pages of the largest size.
@@ -96,7 +98,8 @@ class QueryService:
         key: Key | None = None
         while True:
             with self._connected() as connection:
-                lines, key, _ = _page(connection, chosen, key, LARGEST_PAGE, oldest_first=oldest_first)
+                wanted = search(connection, chosen, key, oldest_first=oldest_first)
+                lines, key, _ = _lines(connection, wanted, LARGEST_PAGE, oldest_first=oldest_first)
                 parts = _whole(connection, lines)
             yield from parts
             if key is None:
@@ -156,12 +159,13 @@ class QueryService:
     def counts(self, chosen: Filter) -> Counts:
         """Return how many parts there are, by verdict."""
         with self._connected() as connection:
-            return counting.counts(connection, chosen)
+            return _counts(search(connection, chosen))
 
     def rates(self, chosen: Filter, bucket: Bucket) -> Rates:
         """Return how many parts there were in each bucket of time, how they were judged, and their mean score."""
         with self._connected() as connection:
-            return counting.rates(connection, chosen, bucket)
+            wanted = search(connection, chosen)
+            return counting.rates(wanted, bucket) if wanted else Rates(bucket=bucket, points=())
 
     def choices(self) -> Choices:
         """Return what there is to choose from."""
@@ -190,9 +194,7 @@ class QueryService:
         of_run = select(seen.c.first_time).where(seen.c.kind == "run", seen.c.name == _name("run", run))
         with self._connected() as connection:
             began = connection.execute(of_run).scalar_one_or_none()
-            if began is None:
-                return Counts(total=0, verdicts=dict.fromkeys(Judgement, 0))
-            return counting.counts(connection, Filter(station=station, since=began))
+            return _counts(search(connection, Filter(station=station, since=began)) if began else None)
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -207,25 +209,41 @@ _LINE = (
 _REPORT = ("outcome", "confirmed", "written_ns")
 
 
-def _page(
-    connection: Connection, chosen: Filter, after: Key | None, limit: int, *, oldest_first: bool = False
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise InputError(f"limit: must be 1 to {LARGEST_PAGE}, not {limit}")
+
+
+def _counts(wanted: Search | None) -> Counts:
+    return counting.counts(wanted) if wanted else Counts(total=0, verdicts=dict.fromkeys(Judgement, 0))
+
+
+def _page(connection: Connection, wanted: Search | None, limit: int) -> Page:
+    lines, end, stopped = _lines(connection, wanted, limit)
+    return Page(
+        parts=tuple(PartLine(**fields) for fields in _complete(connection, lines)),
+        after=None if end is None else _cursor(end),
+        searched_to=end.trigger_time if end and stopped else None,
+    )
+
+
+def _lines(
+    connection: Connection, wanted: Search | None, limit: int, *, oldest_first: bool = False
 ) -> tuple[list[Row[Any]], Key | None, bool]:
     """Return lines, the key that others follow (None: there are none), and whether the search gave up there."""
-    bounds = scope(connection, chosen)
-    if bounds is None:
+    if wanted is None:
         return [], None, False
-    search = Search(connection, chosen, bounds, after, rows=FOR_A_PAGE, limited=True, oldest_first=oldest_first)
     keys: list[Row[Any]] = []
     end = None
-    for chunk in search.chunks():
-        key = chunk.select(chunk.key.c.trigger_time, chunk.key.c.part_id).order_by(*search.order(chunk.key))
+    for chunk in wanted.chunks(_FOR_A_PAGE, limited=True):
+        key = chunk.select(chunk.key.c.trigger_time, chunk.key.c.part_id).order_by(*wanted.order(chunk.key))
         keys += connection.execute(key.limit(limit + 1 - len(keys)))
         if len(keys) > limit:
             keys = keys[:limit]
             end = _key(keys[-1])
             break
     lines = sorted(_of(connection, keys, verdict, _LINE), key=_key, reverse=not oldest_first)
-    return lines, end or search.stopped_at, end is None and search.stopped_at is not None
+    return lines, end or wanted.stopped_at, end is None and wanted.stopped_at is not None
 
 
 def _part(part_id: str) -> Filter:

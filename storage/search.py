@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -36,7 +37,6 @@ from storage.schema import SOUGHT, seen, tally, verdict
 
 FEW = 1_000  # rows of an index that are looked at at once, wherever in time they are
 FIRST, NEXT = 1_000, 8_000  # rows of a chunk
-FOR_A_PAGE, FOR_COUNTS, FOR_RATES = 24_000, 16_000, 32_000  # rows that are looked at for one answer
 _HOUR, _WEEK = timedelta(hours=1), timedelta(weeks=1)
 _TICK = timedelta(microseconds=1)  # of the database's clock
 _HOURS = 64  # in the first question to the tallies; four times as many in the next ones
@@ -146,16 +146,11 @@ class Search:
         scope: Scope,
         after: Key | None = None,
         *,
-        rows: int,
-        limited: bool = False,
         oldest_first: bool = False,
     ) -> None:
-        """Look at so many rows; `limited`: the caller takes no more of a chunk than it needs."""
-        self._rows = rows
-        self._limited = limited
-        self._connection = connection
-        self._chosen = chosen
-        self._bundles = scope.bundles
+        self.connection = connection
+        self.chosen = chosen
+        self.scope = scope
         self._oldest_first = oldest_first
         self._span = _Span(scope.low, scope.high)
         if after is not None:
@@ -167,18 +162,19 @@ class Search:
         time, part_id = part.c.trigger_time, part.c.part_id
         return (time.asc(), part_id.asc()) if self._oldest_first else (time.desc(), part_id.desc())
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield chunks in order; all of them together are not more rows than were asked for."""
+    def chunks(self, most: int, *, limited: bool = False) -> Iterator[Chunk]:
+        """Yield chunks in order, of about `most` rows together; `limited`: the caller takes only so much of each."""
+        self.stopped_at = None
         if self._span.low >= self._span.high:
             return
-        places = sources(self._chosen)
-        few = self._few(places)
-        if few is not None:
-            yield self._chunk(few, [self._span])
+        if self._few is not None:
+            yield self._chunk(self._few, [self._span])
             return
-        source = next(place for place in places if place.ordered)
-        cost = 1 + lookups(self._chosen, source)  # of each row
-        left = self._rows // cost
+        source = next(source for source in self._sources if source.ordered)
+        left = most // (1 + lookups(self.chosen, source))
+        if limited and not conditions(self.chosen, verdict, self.scope.bundles, source):
+            yield self._chunk(source, [self._span])  # every row is meant
+            return
         reached: Key | None = None
         for group in self._groups(source, min(FIRST, left), min(NEXT, left)):
             if left <= 0:
@@ -188,11 +184,16 @@ class Search:
             left -= group.rows
             reached = group.end
 
-    def _few(self, places: Sequence[Source]) -> Source | None:
+    @cached_property
+    def _sources(self) -> list[Source]:
+        return sources(self.chosen)
+
+    @cached_property
+    def _few(self) -> Source | None:
         """Return where only a few parts can be, if there is such a place."""
-        if self._chosen.part_id is not None:
-            return Source(verdict, (verdict.c.part_id == self._chosen.part_id,), ordered=False)
-        rare = [source for source in places if source.rare]
+        if self.chosen.part_id is not None:
+            return Source(verdict, (verdict.c.part_id == self.chosen.part_id,), ordered=False)
+        rare = [source for source in self._sources if source.rare]
         if not rare:
             return None
         coarse = _Span(self._span.low - _WEEK, self._span.high + _WEEK)
@@ -202,15 +203,12 @@ class Search:
             span = self._span if source.ordered else coarse
             found = select(literal(1)).select_from(source.table).where(*source.where, *span.where(source.table))
             counted.append(select(func.count()).select_from(found.limit(FEW + 1).subquery()).scalar_subquery())
-        rows = self._connection.execute(select(*counted)).one()
+        rows = self.connection.execute(select(*counted)).one()
         fewest = min(range(len(rare)), key=rows.__getitem__)
         return rare[fewest] if rows[fewest] <= FEW else None
 
     def _groups(self, source: Source, first: int, following: int) -> Iterator[_Group]:
         """Divide what is to be looked at: `first` rows, then by `following`, of hours only that can help."""
-        if self._limited and not conditions(self._chosen, verdict, self._bundles, source):
-            yield _Group([self._span], first, None)  # every row is meant
-            return
         groups = self._by_rows(source, self._span, first, following)
         group = next(groups)
         yield group
@@ -226,7 +224,7 @@ class Search:
         key = (table.c.trigger_time, table.c.part_id)
         while True:
             last = select(*key).where(*source.where, *span.where(table)).order_by(*self.order(table))
-            found = self._connection.execute(last.offset(rows - 1).limit(1)).one_or_none()
+            found = self.connection.execute(last.offset(rows - 1).limit(1)).one_or_none()
             if found is None:
                 yield _Group([span], rows, None)
                 return
@@ -261,15 +259,15 @@ class Search:
         of_source: ColumnElement[Any] = func.sum(tally.c.parts)
         if source.notable:
             of_source = func.sum(tally.c.parts).filter(tally.c.verdict != Judgement.PASS.value)
-        meant: list[ColumnElement[bool]] = [func.bool_or(and_(true(), *of_tally(self._chosen)))]
-        if self._bundles is not None:
-            meant.append(bundle_in_hour(self._bundles))
+        meant: list[ColumnElement[bool]] = [func.bool_or(and_(true(), *of_tally(self.chosen)))]
+        if self.scope.bundles is not None:
+            meant.append(bundle_in_hour(self.scope.bundles))
         low = max(span.low, self._oldest())
         low, high = low.replace(minute=0, second=0, microsecond=0), span.high
         order = tally.c.hour.asc() if self._oldest_first else tally.c.hour.desc()
         most = _HOURS
         while True:
-            found = self._connection.execute(
+            found = self.connection.execute(
                 select(tally.c.hour, of_source)
                 .where(tally.c.hour >= low, tally.c.hour < high)
                 .group_by(tally.c.hour)
@@ -287,7 +285,7 @@ class Search:
 
     def _oldest(self) -> datetime:
         """Return since when there are partitions: tallies outlive them."""
-        found = (partition.start for partition in partitions.present(self._connection) if partition.table is verdict)
+        found = (partition.start for partition in partitions.present(self.connection) if partition.table is verdict)
         return min(found, default=self._span.high)
 
     def _chunk(self, source: Source, spans: Sequence[_Span]) -> Chunk:
@@ -318,7 +316,7 @@ class Search:
             found = select(*_COLUMNS).where(*within, *around.beside(verdict), *source.where)
             part = key = found.offset(0).lateral("part")
             rows = hour.join(part, true())
-        return Chunk(part, key, rows, tuple(conditions(self._chosen, part, self._bundles, source)))
+        return Chunk(part, key, rows, tuple(conditions(self.chosen, part, self.scope.bundles, source)))
 
     def _after(self, span: _Span, key: Key) -> _Span:
         """Return what of a span follows a key."""
@@ -335,6 +333,14 @@ class Search:
     def _edge(self, span: _Span) -> Key:
         """Return a key that everything of a span comes before, and everything else after."""
         return Key(span.high if self._oldest_first else span.low, "")
+
+
+def search(
+    connection: Connection, chosen: Filter, after: Key | None = None, *, oldest_first: bool = False
+) -> Search | None:
+    """Return the search for what a filter means, None where nothing can be found."""
+    bounds = scope(connection, chosen)
+    return None if bounds is None else Search(connection, chosen, bounds, after, oldest_first=oldest_first)
 
 
 def possible_runs(part_id: str) -> list[str]:

@@ -9,7 +9,7 @@ from random import Random
 
 from config.messages import Judgement, Reason
 from deploy.bench.history import CAMERAS, CHANGED, CLASSES, END, PRODUCTS, RARE, STATIONS, History
-from storage.answers import Bucket, Counts, Page
+from storage.answers import Bucket, Page
 from storage.filters import Filter, ReviewState
 from storage.query import LARGEST_PAGE, QueryService
 
@@ -106,8 +106,9 @@ class _Draw:
         if self._random.random() < 0.5:  # noqa: PLR2004 - an even chance
             since = self.time()
             values |= {"since": since, "until": since + self._random.choice((_DAY, _WEEK, 4 * _WEEK))}
-        if values.get("score_max") is not None and values.get("score_min") is not None:
-            values["score_max"] = max(values["score_max"], values["score_min"])  # type: ignore[type-var]  # both are floats
+        low, high = values.get("score_min"), values.get("score_max")
+        if isinstance(low, float) and isinstance(high, float):
+            values |= {"score_min": min(low, high), "score_max": max(low, high)}
         return values
 
     def nothing(self) -> Iterator[tuple[str, Values]]:
@@ -153,9 +154,7 @@ def _page(values: Values) -> Question:
     chosen = Filter.parse(values)
 
     def ask(service: QueryService) -> bool:
-        page = service.parts(chosen, None, _ROWS)
-        if Counts.of(page) is None:
-            service.counts(chosen)
+        page, _ = service.first_page(chosen, _ROWS)
         return page.searched_to is None
 
     return ask

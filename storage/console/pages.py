@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.messages import Judgement, Reason
-from storage.answers import Counts, PartLine, ViewLine
+from storage.answers import PartLine, ViewLine
 from storage.console import api, assets, display
 from storage.console.context import Console, TheConsole
 from storage.console.models import local
@@ -50,10 +50,11 @@ def defects(console: TheConsole, search: Annotated[Search, Query()]) -> Response
     """Show the stored parts that a search finds."""
     now = local(datetime.now(UTC))
     chosen = search.filter(now)
-    found = console.query.parts(chosen, search.after, _PAGE)
     counts = None
-    if not search.after:  # the first page has said it
-        counts = Counts.of(found) or console.query.counts(chosen)
+    if search.after:  # the first page has said how many there are
+        found = console.query.parts(chosen, search.after, _PAGE)
+    else:
+        found, counts = console.query.first_page(chosen, _PAGE)
     return _page(
         console,
         "defects.html",
