@@ -209,7 +209,7 @@ def taken(running_servers: Servers, folder: Path) -> Iterator[Taken]:
         station = _with_recipe(line.home, folder)
         line.start()
         _send(line, 200)
-        subprocess.run([*ANDON, "backup", "--home", home.path, "--out", folder / "running.tar"], check=True)
+        back_up(home, postgres.url, folder / "running.tar", "tester", quiet)
         line.stop()
         postgres.stop()
         done = subprocess.run(
@@ -506,6 +506,8 @@ SPOILED: dict[str, tuple[Callable[[list[tuple[str, bytes]], Path], object], str]
     "no format": (_changed("andon-backup.json", b'"format": 1', b'"norm": 1'), "does not say which format"),
     "another header": (_changed("andon-backup.json", b'"station"', b'"Station"'), "unknown field"),
     "later revision": (_changed("andon-backup.json", b'"000', b'"900'), "which this Andon does not know"),
+}
+ROWS_SPOILED: dict[str, tuple[Callable[[list[tuple[str, bytes]], Path], object], str]] = {
     "a table changed": (_changed("manifest.json", b'"sequence"', b'"SEQUENCE"'), 'column "SEQUENCE"'),
     "SQL for a name": (_changed("manifest.json", b'"sequence"', b'"x\\"; DROP TABLE x; --"'), "does not exist"),
 }
@@ -513,11 +515,22 @@ SPOILED: dict[str, tuple[Callable[[list[tuple[str, bytes]], Path], object], str]
 
 @pytest.mark.parametrize("how", SPOILED)
 def test_spoiled_backup_is_a_clear_error_and_touches_nothing(
-    taken: Taken, empty: str, home: Home, tmp_path: Path, how: str
+    taken: Taken, home: Home, tmp_path: Path, how: str
 ) -> None:
     spoil, said = SPOILED[how]
     spoil(_members(taken.stopped), tmp_path / "spoiled.tar")
     with pytest.raises(AndonError, match=said):
+        restore(tmp_path / "spoiled.tar", home, "tester", quiet)
+    assert not home.path.exists()
+
+
+@pytest.mark.parametrize("how", ROWS_SPOILED)
+def test_backup_that_does_not_fit_its_tables_leaves_nothing(
+    taken: Taken, empty: str, home: Home, tmp_path: Path, how: str
+) -> None:
+    spoil, said = ROWS_SPOILED[how]
+    spoil(_members(taken.stopped), tmp_path / "spoiled.tar")
+    with pytest.raises(StoreError, match=said):
         restore(tmp_path / "spoiled.tar", home, "tester", quiet)
     assert entries(home.path) <= {"journal", "log", "lock"}
     assert rows(empty, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [(0,)]
