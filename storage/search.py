@@ -25,12 +25,12 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from config.messages import Judgement
-from storage import partitions
 from storage.conditions import Source, bundle_in_hour, conditions, lookups, of_tally, sources
 from storage.filters import Filter
 from storage.schema import SOUGHT, seen, tally, verdict
@@ -40,6 +40,9 @@ FIRST, NEXT = 1_000, 8_000  # rows of a chunk
 _HOUR, _WEEK = timedelta(hours=1), timedelta(weeks=1)
 _TICK = timedelta(microseconds=1)  # of the database's clock
 _HOURS = 64  # in the first question to the tallies; four times as many in the next ones
+_FIRST_PARTITION = text(
+    "SELECT min(relname) FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'verdict'::regclass"
+)
 _COLUMNS = [verdict.c[name] for name in ("trigger_time", "part_id", *SOUGHT)]
 _SEEN = ("line", "station", "camera", "product", "recipe", "run")  # fields of a filter, and kinds of `seen`
 
@@ -108,6 +111,8 @@ class _Group(NamedTuple):
 
 def scope(connection: Connection, chosen: Filter) -> Scope | None:
     """Return where in time the parts that are meant can be; None if there can be none."""
+    if chosen.reason is not None and chosen.verdicts == {Judgement.PASS}:
+        return None  # what passes needs no reason
     named = {name: value for name in _SEEN if (value := getattr(chosen, name)) is not None}
     meant = [
         seen.c.kind == "station",
@@ -285,8 +290,8 @@ class Search:
 
     def _oldest(self) -> datetime:
         """Return since when there are partitions: tallies outlive them."""
-        found = (partition.start for partition in partitions.present(self.connection) if partition.table is verdict)
-        return min(found, default=self._span.high)
+        first = self.connection.execute(_FIRST_PARTITION).scalar()
+        return self._span.high if first is None else datetime.strptime(first[-8:], "%Y%m%d").replace(tzinfo=UTC)
 
     def _chunk(self, source: Source, spans: Sequence[_Span]) -> Chunk:
         """Return the parts of a source in some spans."""
