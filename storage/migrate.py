@@ -40,11 +40,14 @@ def migrate(url: str, revision: str = "head") -> None:
 
 
 def bring(connection: Connection, revision: str) -> None:
-    """Bring a database to `revision` in the transaction that is open on `connection`."""
+    """Bring a database to `revision`, forth or back, in the transaction that is open on `connection`."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     config = _config()
     config.attributes["connection"] = connection
-    if revision == "base":
+    older = {
+        script.revision for script in ScriptDirectory.from_config(config).iterate_revisions(present(connection), "base")
+    }
+    if revision == "base" or revision in older - {present(connection)}:
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
