@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from storage.migrate import migrate
 from storage.query import QueryService
 
 PARTS = 400
+MAP = zlib.compress(bytes(2 * 2 * 2)).hex()
 FILLED = f"""
 INSERT INTO verdict
     SELECT 'st-r1-' || to_char(n, 'FM00000000'), 'r1', n, 'st', '1', CASE WHEN n % 3 = 0 THEN 'cap' ELSE 'bracket' END,
@@ -23,7 +25,7 @@ INSERT INTO verdict
         timestamptz '2026-03-01 21:00:00+00' + n * interval '1 hour', n, n + 5, n + 9, n % 10 <> 0, NULL, NULL
     FROM generate_series(0, {PARTS - 1}) n;
 INSERT INTO view
-    SELECT part_id, 'top', trigger_time, verdict, reasons, score, 2, 3, 'sha256:b', 320, 640, 3, 2, 2, '\\x0102',
+    SELECT part_id, 'top', trigger_time, verdict, reasons, score, 2, 3, 'sha256:b', 320, 640, 3, 2, 2, '\\x{MAP}',
         'w', 1, 1, 2, 3
     FROM verdict;
 INSERT INTO defect
@@ -32,7 +34,7 @@ INSERT INTO gate_report SELECT part_id, gate, 7, 'PASSED', 8, verdict = 'PASS' F
 INSERT INTO image SELECT part_id, 'top', 'image', -1, 8, 4, '\\xffd8ffd9' FROM verdict WHERE verdict = 'REJECT';
 INSERT INTO image VALUES ('st-r1-99999999', 'top', 'image', -1, 8, 4, '\\xffd8', '2026-05-05 12:00:00+00');
 INSERT INTO journal_cursor VALUES ('j', 3, 77);
-"""  # noqa: S608 - a number of ours
+"""  # noqa: S608 - numbers of ours
 TABLES = ("verdict", "view", "defect", "gate_report", "image", "journal_cursor")
 
 
