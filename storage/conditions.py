@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Table, and_, func, or_, select, text
 from sqlalchemy.types import UserDefinedType
 
-from config.messages import Judgement
+from config.messages import Judgement, Reason
 from storage.filters import Filter, ReviewState
 from storage.schema import HOUR, defect, gate_report, hold, review, tally, verdict, view
 
@@ -17,6 +17,7 @@ NOTABLE_VERDICTS = frozenset(Judgement) - {Judgement.PASS}
 _EQUAL = ("line", "station", "product", "recipe", "recipe_version", "part_id", "run", "challenge")
 _LOOKUP = 10  # rows that are looked at while one is looked up in another table: both tables are in one order
 _JUMP = 25  # while a part is looked up here and there
+_FREQUENT = (Reason.ABOVE_THRESHOLD, Reason.GRAY_ZONE)  # every REJECT or REVIEW has one of them
 _LAST_WORDS = {ReviewState.GOOD: "GOOD", ReviewState.DEFECT: "DEFECT", ReviewState.UNSURE: "UNSURE"}
 
 
@@ -43,7 +44,7 @@ def sources(chosen: Filter) -> list[Source]:
     if chosen.challenge:
         found.append(Source(verdict, (verdict.c.challenge,)))
     notable = verdict.c.verdict != Judgement.PASS.value
-    if chosen.reason is not None:  # a PASS has none
+    if chosen.reason is not None and chosen.reason not in _FREQUENT:  # a PASS has none
         found.append(Source(verdict, (notable, verdict.c.reasons.contains([chosen.reason.value])), ordered=False))
     if chosen.by_defect:
         found.append(Source(defect, tuple(of_defect(chosen))))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, func, select, union_all
+from sqlalchemy import ColumnElement, FromClause, Function, Select, func, select, union_all
 
 from config.errors import InputError
 from config.messages import Judgement
@@ -29,8 +29,6 @@ _LENGTHS = {
 }
 _MINUTES = timedelta(hours=6)  # that can be asked for by the minute
 _MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
-_Sums = tuple[int, int, float]  # parts, scored, sum of their scores
-_NONE: _Sums = (0, 0, 0.0)
 
 
 def counts(search: Search) -> Counts:
@@ -39,7 +37,8 @@ def counts(search: Search) -> Counts:
     at_least = False
     if search.chosen.by_tally:
         for row in search.connection.execute(_tallied(search.chosen, search.scope, None)):
-            found[row.verdict] += int(row.parts)
+            for judgement in Judgement:
+                found[judgement] += int(getattr(row, judgement) or 0)
     else:
         for chunk in search.chunks(FOR_COUNTS):
             left = COUNTED + 1 - sum(found.values())
@@ -52,7 +51,7 @@ def counts(search: Search) -> Counts:
                 at_least = True
                 break
         at_least |= search.stopped_at is not None
-    verdicts = {judgement: found.get(judgement.value, 0) for judgement in Judgement}
+    verdicts = {judgement: found.get(judgement, 0) for judgement in Judgement}
     return Counts(total=sum(verdicts.values()), verdicts=verdicts, at_least=at_least)
 
 
@@ -69,12 +68,12 @@ def rates(search: Search, bucket: Bucket) -> Rates:
         chunks = search.chunks(FOR_RATES)
         rows = [row for chunk in chunks for row in search.connection.execute(_grouped(chunk, bucket))]
     searched_to = search.stopped_at.trigger_time if search.stopped_at else None
-    sums: dict[datetime, dict[str, _Sums]] = {}
-    for of, parts, scored, score_sum, start in rows:
-        of_bucket = sums.setdefault(start, {})
-        before = of_bucket.get(of, _NONE)
-        of_bucket[of] = (before[0] + int(parts), before[1] + int(scored), before[2] + (score_sum or 0.0))
-    points = tuple(_point(start.astimezone(UTC), sums[start]) for start in sorted(sums))
+    sums: dict[datetime, list[float]] = {}
+    for start, *of_piece in rows:
+        of_bucket = sums.setdefault(start, [0] * len(of_piece))
+        for index, value in enumerate(of_piece):
+            of_bucket[index] += value or 0
+    points = tuple(_point(start.astimezone(UTC), *sums[start]) for start in sorted(sums))
     return Rates(bucket=bucket, points=points, searched_to=searched_to)
 
 
@@ -88,50 +87,48 @@ def _tallied(chosen: Filter, bounds: Scope, bucket: Bucket | None) -> Select[Any
     pieces = []
     if first < last:
         hours = (tally.c.hour >= first, tally.c.hour < last, *of_tally(chosen))
-        sums = (tally.c.parts, tally.c.scored, tally.c.score_sum)
-        columns = (tally.c.verdict, *(func.sum(column).label(column.name) for column in sums))
-        pieces.append(_by(select(*columns).where(*hours), tally.c.hour, tally.c.verdict, bucket))
+        sums = (func.sum(tally.c.scored), func.sum(tally.c.score_sum), *_judged(tally, func.sum(tally.c.parts)))
+        pieces.append(_by(select(*sums).where(*hours), tally.c.hour, bucket))
     for begin, end in ((low, min(first, high)), (max(last, low), high)) if first <= last else ((low, high),):
         if begin < end:
             within = (verdict.c.trigger_time >= begin, verdict.c.trigger_time < end)
-            counted = _sums(verdict, select).where(*within, *conditions(chosen, verdict))
-            pieces.append(_by(counted, verdict.c.trigger_time, verdict.c.verdict, bucket))
+            counted = select(*_sums(verdict)).where(*within, *conditions(chosen, verdict))
+            pieces.append(_by(counted, verdict.c.trigger_time, bucket))
     return select(union_all(*pieces).subquery())
 
 
 def _grouped(chunk: Chunk, bucket: Bucket) -> Select[Any]:
     """Return the statement for the parts of a chunk in buckets."""
-    return _by(_sums(chunk.part, chunk.select), chunk.part.c.trigger_time, chunk.part.c.verdict, bucket)
+    return _by(chunk.select(*_sums(chunk.part)), chunk.part.c.trigger_time, bucket)
 
 
-def _sums(part: FromClause, of: Callable[..., Select[Any]]) -> Select[Any]:
-    score = part.c.score
-    return of(
-        part.c.verdict,
-        func.count().label("parts"),
-        func.count(score).label("scored"),
-        func.sum(score).label("score_sum"),
-    )
+def _sums(part: FromClause) -> tuple[ColumnElement[Any], ...]:
+    """Return the sums over parts: how many are scored, their scores, and how many were judged how."""
+    return (func.count(part.c.score), func.sum(part.c.score), *_judged(part, func.count()))
 
 
-def _by(sums: Select[Any], time: ColumnElement[Any], of: ColumnElement[str], bucket: Bucket | None) -> Select[Any]:
-    """Return sums by verdict, and by bucket where one is named."""
+def _judged(rows: FromClause, parts: Function[Any]) -> Iterator[ColumnElement[Any]]:
+    return (parts.filter(rows.c.verdict == judgement).label(judgement.value) for judgement in Judgement)
+
+
+def _by(sums: Select[Any], time: ColumnElement[Any], bucket: Bucket | None) -> Select[Any]:
+    """Return sums, of each bucket where one is named; the bucket's start comes first."""
     if bucket is None:
-        return sums.group_by(of)
+        return sums
     start = func.date_bin(_LENGTHS[bucket], time, _MONDAY).label("start")
-    return sums.add_columns(start).group_by(of, start)
+    return sums.with_only_columns(start, *sums.selected_columns).group_by(start)
 
 
 def _whole_hour(time: datetime) -> datetime:
     return time.replace(minute=0, second=0, microsecond=0)
 
 
-def _point(start: datetime, of_verdict: dict[str, _Sums]) -> Rate:
-    parts, scored, score_sum = (sum(sums[index] for sums in of_verdict.values()) for index in range(3))
+def _point(start: datetime, scored: float, score_sum: float, *judged: float) -> Rate:
+    parts = [int(number) for number in judged]
     return Rate(
         start=start,
-        parts=int(parts),
-        verdicts={judgement: of_verdict.get(judgement.value, _NONE)[0] for judgement in Judgement},
+        parts=sum(parts),
+        verdicts=dict(zip(Judgement, parts, strict=True)),
         scored=int(scored),
-        mean_score=score_sum / scored if scored else None,
+        mean_score=score_sum / int(scored) if scored else None,
     )

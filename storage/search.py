@@ -36,7 +36,7 @@ from storage.filters import Filter
 from storage.schema import SOUGHT, seen, tally, verdict
 
 FEW = 1_000  # rows of an index that are looked at at once, wherever in time they are
-FIRST, NEXT = 1_000, 8_000  # rows of a chunk
+FIRST, NEXT = 1_000, 10_000  # rows of a chunk
 _HOUR, _WEEK = timedelta(hours=1), timedelta(weeks=1)
 _TICK = timedelta(microseconds=1)  # of the database's clock
 _HOURS = 64  # in the first question to the tallies; four times as many in the next ones
@@ -180,14 +180,12 @@ class Search:
         if limited and not conditions(self.chosen, verdict, self.scope.bundles, source):
             yield self._chunk(source, [self._span])  # every row is meant
             return
-        reached: Key | None = None
         for group in self._groups(source, min(FIRST, left), min(NEXT, left)):
-            if left <= 0:
-                self.stopped_at = reached
-                return
             yield self._chunk(source, group.spans)
             left -= group.rows
-            reached = group.end
+            if left <= 0:
+                self.stopped_at = group.end
+                return
 
     @cached_property
     def _sources(self) -> list[Source]:
@@ -257,7 +255,7 @@ class Search:
                 together.append(piece)
             rows += of_hour
         if together:
-            yield _Group(together, rows, self._edge(together[-1]))
+            yield _Group(together, rows, None)
 
     def _hours(self, source: Source, span: _Span) -> Iterator[tuple[datetime, datetime, int]]:
         """Yield hours in which the tallies know of parts as the filter means them, and the rows of the source there."""

@@ -9,6 +9,7 @@ other things too the clock tells of those.
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,8 @@ def _measure(url: str, made: History) -> Report:
         for number in range(_WARM_UP + _ROUNDS):
             _say(f"round {number + 1} of {_WARM_UP + _ROUNDS}")
             asked: dict[str, Question] = {"bare": lambda _: connection.execute(text("SELECT 1")).scalar() == 1}
+            if number == _WARM_UP:
+                gc.freeze()  # as the console does
             pids = connection.execute(_SERVING).scalars().all()
             for name, ask in {**asked, **questions(made, random)}.items():
                 began_ms, cpu_began_ms = time.perf_counter() * 1e3, _cpu_ms(pids)
