@@ -18,6 +18,7 @@ _EQUAL = ("line", "station", "product", "recipe", "recipe_version", "part_id", "
 _LOOKUP = 10  # rows that are looked at while one is looked up in another table: both tables are in one order
 _JUMP = 25  # while a part is looked up here and there
 _FREQUENT = (Reason.ABOVE_THRESHOLD, Reason.GRAY_ZONE)  # every REJECT or REVIEW has one of them
+_Range = tuple[ColumnElement[Any], float | None, float | None]
 _LAST_WORDS = {ReviewState.GOOD: "GOOD", ReviewState.DEFECT: "DEFECT", ReviewState.UNSURE: "UNSURE"}
 
 
@@ -47,7 +48,11 @@ def sources(chosen: Filter) -> list[Source]:
     if chosen.reason is not None and chosen.reason not in _FREQUENT:  # a PASS has none
         found.append(Source(verdict, (notable, verdict.c.reasons.contains([chosen.reason.value])), ordered=False))
     if chosen.by_defect:
-        found.append(Source(defect, tuple(of_defect(chosen))))
+        placed = list(_placed(chosen))
+        if placed:
+            found.append(Source(defect, (*placed, *of_defect(chosen, place=False)), ordered=False))
+        ordered = chosen.verdicts != {Judgement.FAULT}  # which is rarer than a defect
+        found.append(Source(defect, tuple(of_defect(chosen)), ordered=ordered, rare=not placed))
     if chosen.score_min is not None or chosen.score_max is not None:
         found.append(Source(verdict, tuple(_score(chosen, verdict)), ordered=False))
     if chosen.reason is not None or (chosen.verdicts and chosen.verdicts <= NOTABLE_VERDICTS):
@@ -91,28 +96,22 @@ def lookups(chosen: Filter, source: Source) -> int:
     return found + (0 if source.table is verdict else _JUMP)
 
 
-def of_defect(chosen: Filter) -> Iterator[ColumnElement[bool]]:
-    """Yield what a filter says of one row of `defect`, if anything."""
+def of_defect(chosen: Filter, row: FromClause = defect, *, place: bool = True) -> Iterator[ColumnElement[bool]]:
+    """Yield what a filter says of one row of `defect`, if anything, with or without its place."""
     if not chosen.by_defect:
         return
-    if chosen.camera is not None:
-        yield defect.c.camera == chosen.camera
-    if chosen.product is not None:
-        yield defect.c.product == chosen.product
-    if chosen.defect_class is not None:
-        yield defect.c.defect_class == chosen.defect_class
-    if chosen.area_min_px is not None:
-        yield defect.c.area_px >= chosen.area_min_px
-    if chosen.area_max_px is not None:
-        yield defect.c.area_px <= chosen.area_max_px
-    corners = (chosen.x_min, chosen.y_min, chosen.x_max, chosen.y_max)
-    if any(value is not None for value in corners):
-        left, top, right, bottom = (
-            default if value is None else value for value, default in zip(corners, (0.0, 0.0, 1.0, 1.0), strict=True)
-        )
-        yield _point(defect.c.center_x, defect.c.center_y).op("<@", is_comparison=True)(
-            func.box(_point(left, top), _point(right, bottom), type_=_Geometry())
-        )
+    for name in ("camera", "product", "defect_class"):
+        if getattr(chosen, name) is not None:
+            yield row.c[name] == getattr(chosen, name)
+    ranges: list[_Range] = [(row.c.area_px, chosen.area_min_px, chosen.area_max_px)]
+    if place:
+        ranges.append((row.c.center_x, chosen.x_min, chosen.x_max))
+        ranges.append((row.c.center_y, chosen.y_min, chosen.y_max))
+    for column, least, most in ranges:
+        if least is not None:
+            yield column >= least
+        if most is not None:
+            yield column <= most
 
 
 def of_tally(chosen: Filter) -> Iterator[ColumnElement[bool]]:
@@ -144,6 +143,20 @@ class _Geometry(UserDefinedType[Any]):
 
 def _point(x: object, y: object) -> ColumnElement[Any]:
     return func.point(x, y, type_=_Geometry())
+
+
+def _placed(chosen: Filter) -> Iterator[ColumnElement[bool]]:
+    """Yield what a filter says of a defect's place, if anything, for the index of places.
+
+    That index is for few: PostgreSQL takes any box for a small one.
+    """
+    corners = (chosen.x_min, chosen.y_min, chosen.x_max, chosen.y_max)
+    if any(value is not None for value in corners):
+        left, top, right, bottom = (
+            default if value is None else value for value, default in zip(corners, (0.0, 0.0, 1.0, 1.0), strict=True)
+        )
+        box = func.box(_point(left, top), _point(right, bottom), type_=_Geometry())
+        yield _point(defect.c.center_x, defect.c.center_y).op("<@", is_comparison=True)(box)
 
 
 def _score(chosen: Filter, row: FromClause) -> Iterator[ColumnElement[bool]]:

@@ -51,7 +51,7 @@ CONNECT = {
 }
 _POOL_S = 5.0
 _LATEST_RUNS = 100
-_FOR_A_PAGE = 20_000  # rows that are looked at for one answer
+_FOR_A_PAGE = 28_000  # rows that are looked at for one answer
 _AROUND_RUN = timedelta(hours=1)  # an image may come a little before the first verdict of its run, or after the last
 
 

@@ -45,6 +45,7 @@ NOTABLE = text("verdict <> 'PASS'")  # of a verdict
 SOUGHT = (  # columns of a verdict that it is looked for by
     *("verdict", "score", "reasons", "product", "recipe", "recipe_version", "line", "station", "run", "challenge"),
 )
+SOUGHT_DEFECT = ("camera", "product", "defect_class", "area_px", "center_x", "center_y")  # the same of a defect
 HOUR = "date_bin('01:00:00', trigger_time, '2000-01-01 00:00:00+00')"  # unlike date_trunc, an index may have it
 _BY_TIME = "RANGE (trigger_time)"
 
@@ -138,7 +139,7 @@ defect = Table(
     Index(
         "defect_time",
         *("trigger_time", "part_id"),
-        postgresql_include=["camera", "product", "defect_class", "area_px", "center_x", "center_y"],
+        postgresql_include=SOUGHT_DEFECT,
     ),
     Index(
         "defect_class_time",

@@ -31,12 +31,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from config.messages import Judgement
-from storage.conditions import Source, bundle_in_hour, conditions, lookups, of_tally, sources
+from storage.conditions import Source, bundle_in_hour, conditions, lookups, of_defect, of_tally, sources
 from storage.filters import Filter
-from storage.schema import SOUGHT, seen, tally, verdict
+from storage.schema import SOUGHT, SOUGHT_DEFECT, defect, seen, tally, verdict
 
 FEW = 1_000  # rows of an index that are looked at at once, wherever in time they are
-FIRST, NEXT = 1_000, 10_000  # rows of a chunk
+FIRST, NEXT = 250, 10_000  # rows of a chunk
 _HOUR, _WEEK = timedelta(hours=1), timedelta(weeks=1)
 _TICK = timedelta(microseconds=1)  # of the database's clock
 _HOURS = 64  # in the first question to the tallies; four times as many in the next ones
@@ -102,10 +102,14 @@ class _Span(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Spans that are looked at together: about so many rows, and the key that others follow, if there are any."""
+    """Spans that are looked at together: about so many rows, and the key that others follow, if there are any.
+
+    `meant` of the rows may be what the filter means, by the tallies: what these cannot tell must be looked up.
+    """
 
     spans: list[_Span]
     rows: int
+    meant: int
     end: Key | None
 
 
@@ -176,13 +180,14 @@ class Search:
             yield self._chunk(self._few, [self._span])
             return
         source = next(source for source in self._sources if source.ordered)
-        left = most // (1 + lookups(self.chosen, source))
-        if limited and not conditions(self.chosen, verdict, self.scope.bundles, source):
+        cost = lookups(self.chosen, source)
+        left, piece = most, most // (1 + cost)
+        if limited and source.table is verdict and not conditions(self.chosen, verdict, self.scope.bundles, source):
             yield self._chunk(source, [self._span])  # every row is meant
             return
-        for group in self._groups(source, min(FIRST, left), min(NEXT, left)):
+        for group in self._groups(source, min(FIRST, piece), min(NEXT, piece)):
             yield self._chunk(source, group.spans)
-            left -= group.rows
+            left -= group.rows + cost * group.meant
             if left <= 0:
                 self.stopped_at = group.end
                 return
@@ -218,34 +223,49 @@ class Search:
         if group.end is None:
             return
         if source.table is verdict and not source.rare:
-            groups = self._by_hours(source, self._after(self._span, group.end), following)
+            groups = self._by_hours(source, self._after(self._span, group.end), NEXT)
         yield from groups
 
     def _by_rows(self, source: Source, span: _Span, rows: int, following: int) -> Iterator[_Group]:
         """Divide a span into pieces of so many rows."""
-        table = source.table
-        key = (table.c.trigger_time, table.c.part_id)
         while True:
-            last = select(*key).where(*source.where, *span.where(table)).order_by(*self.order(table))
-            found = self.connection.execute(last.offset(rows - 1).limit(1)).one_or_none()
-            if found is None:
-                yield _Group([span], rows, None)
+            group = self._piece(source, span, rows)
+            yield group
+            if group.end is None:
                 return
-            end = Key(found.trigger_time, found.part_id)
-            yield _Group([self._until(span, end)], rows, end)
-            span, rows = self._after(span, end), following
+            span, rows = self._after(span, group.end), following
+
+    def _piece(self, source: Source, span: _Span, rows: int) -> _Group:
+        """Return the beginning of a span: so many rows of a source, but at most NEXT of which some are meant."""
+        table = source.table
+        if table is defect:
+            columns = (table.c[name] for name in ("trigger_time", "part_id", *SOUGHT_DEFECT))
+            looked_at = select(*columns).where(*span.where(table)).order_by(*self.order(table)).limit(NEXT).subquery()
+            end = self._nth(select(*_key(looked_at)).where(*of_defect(self.chosen, looked_at)), looked_at, rows)
+            if end is None:
+                end = self._nth(select(*_key(table)).where(*span.where(table)), table, NEXT)
+                return _Group([span if end is None else self._until(span, end)], NEXT, 0, end)
+        else:
+            end = self._nth(select(*_key(table)).where(*source.where, *span.where(table)), table, rows)
+        return _Group([span if end is None else self._until(span, end)], rows, rows, end)
+
+    def _nth(self, keys: Select[Any], table: FromClause, number: int) -> Key | None:
+        """Return the key that is so far on in the order, None if there are not so many."""
+        found = self.connection.execute(keys.order_by(*self.order(table)).offset(number - 1).limit(1)).one_or_none()
+        return None if found is None else Key(*found)
 
     def _by_hours(self, source: Source, span: _Span, most: int) -> Iterator[_Group]:
         """Divide a span into groups of hours that have, by the tallies, parts as the filter means them."""
+        cost = lookups(self.chosen, source)
         together: list[_Span] = []
-        rows = 0
-        for low, high, of_hour in self._hours(source, span):
-            if rows and rows + of_hour > most:
-                yield _Group(together, rows, self._edge(together[-1]))
-                together, rows = [], 0
+        rows = meant = 0
+        for low, high, of_hour, meant_of_hour in self._hours(source, span):
+            if rows and rows + of_hour + cost * (meant + meant_of_hour) > most:
+                yield _Group(together, rows, meant, self._edge(together[-1]))
+                together, rows, meant = [], 0, 0
             piece = span._replace(low=max(low, span.low), high=min(high, span.high))
-            if of_hour > 2 * most:
-                for group in self._by_rows(source, piece, most, most):
+            if of_hour + cost * meant_of_hour > 2 * most:
+                for group in self._by_rows(source, piece, most // (1 + cost), most // (1 + cost)):
                     yield group._replace(end=group.end or self._edge(piece))
                 continue
             last = together[-1] if together else None
@@ -254,15 +274,17 @@ class Search:
             else:
                 together.append(piece)
             rows += of_hour
+            meant += meant_of_hour
         if together:
-            yield _Group(together, rows, None)
+            yield _Group(together, rows, meant, None)
 
-    def _hours(self, source: Source, span: _Span) -> Iterator[tuple[datetime, datetime, int]]:
-        """Yield hours in which the tallies know of parts as the filter means them, and the rows of the source there."""
+    def _hours(self, source: Source, span: _Span) -> Iterator[tuple[datetime, datetime, int, int]]:
+        """Yield hours that have, by the tallies, parts as the filter means them; the source's rows, and these parts."""
         of_source: ColumnElement[Any] = func.sum(tally.c.parts)
         if source.notable:
             of_source = func.sum(tally.c.parts).filter(tally.c.verdict != Judgement.PASS.value)
-        meant: list[ColumnElement[bool]] = [func.bool_or(and_(true(), *of_tally(self.chosen)))]
+        parts = func.sum(tally.c.parts).filter(and_(true(), *of_tally(self.chosen)))
+        meant: list[ColumnElement[bool]] = [parts.is_not(None)]
         if self.scope.bundles is not None:
             meant.append(bundle_in_hour(self.scope.bundles))
         low = max(span.low, self._oldest())
@@ -271,16 +293,16 @@ class Search:
         most = _HOURS
         while True:
             found = self.connection.execute(
-                select(tally.c.hour, of_source)
+                select(tally.c.hour, of_source, parts)
                 .where(tally.c.hour >= low, tally.c.hour < high)
                 .group_by(tally.c.hour)
                 .having(and_(*meant))
                 .order_by(order)
                 .limit(most)
             ).all()
-            for hour, rows in found:
+            for hour, rows, of_them in found:
                 if rows:
-                    yield hour, hour + _HOUR, int(rows)
+                    yield hour, hour + _HOUR, int(rows), int(of_them)
             if len(found) < most:
                 return
             most *= 4
@@ -299,7 +321,7 @@ class Search:
         rows: FromClause
         if table is not verdict:
             (span,) = spans
-            keys = select(table.c.trigger_time, table.c.part_id).distinct().where(*source.where, *span.where(table))
+            keys = select(*_key(table)).distinct().where(*source.where, *span.where(table))
             key = keys.order_by(*self.order(table)).offset(0).subquery("key")
             same = (verdict.c.part_id == key.c.part_id, verdict.c.trigger_time == key.c.trigger_time)
             part = select(*_COLUMNS).where(*same).offset(0).lateral("part")
@@ -336,6 +358,10 @@ class Search:
     def _edge(self, span: _Span) -> Key:
         """Return a key that everything of a span comes before, and everything else after."""
         return Key(span.high if self._oldest_first else span.low, "")
+
+
+def _key(table: FromClause) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    return table.c.trigger_time, table.c.part_id
 
 
 def search(
