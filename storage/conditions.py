@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Table, and_, func, or_, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.types import UserDefinedType
 
 from config.messages import Judgement, Reason
@@ -221,7 +222,7 @@ def _last_words(state: ReviewState, row: FromClause) -> ColumnElement[bool]:
     """Return whether the reviewers' last words on the whole part are all alike and as `state` says, or differ."""
     words = (
         select(review.c.finding)
-        .distinct(review.c.reviewer)
+        .ext(distinct_on(review.c.reviewer))
         .where(review.c.part_id == row.c.part_id, review.c.camera.is_(None), review.c.region.is_(None))
         .order_by(review.c.reviewer, review.c.number.desc())
         .correlate(row)

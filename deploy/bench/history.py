@@ -33,14 +33,15 @@ _RUN, _VERSION = timedelta(days=5), timedelta(days=21)
 
 @dataclass(frozen=True)
 class History:
-    """What was made: `parts` of which the last was triggered just before END."""
+    """What was made: `parts`, one every `step`, of which the last was triggered just before END."""
 
     parts: int
+    step: timedelta = STEP
 
     @property
     def start(self) -> datetime:
         """Return when the first part was triggered."""
-        return END - self.parts * STEP
+        return END - self.parts * self.step
 
     @property
     def change(self) -> datetime:
@@ -62,13 +63,12 @@ class History:
     def part_id(self, number: int) -> str:
         """Return the id of a part, by its number from 0."""
         station = tuple(STATIONS)[number % 2]
-        time = self.start + number * STEP
+        time = self.start + number * self.step
         return f"{station}-r{(time - _EPOCH) // _RUN:04}-{number:08}"
 
 
-def make(url: str, parts: int, said: Callable[[str], None] = lambda _: None) -> History:
+def make(url: str, history: History, said: Callable[[str], None] = lambda _: None) -> None:
     """Fill an empty database of the newest revision; `said` hears how far it is."""
-    history = History(parts)
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(_DIGEST))
@@ -81,7 +81,6 @@ def make(url: str, parts: int, said: Callable[[str], None] = lambda _: None) -> 
         said("vacuum")
         connection.execute(text("VACUUM (ANALYZE)"))
     engine.dispose()
-    return history
 
 
 def _weeks(history: History) -> Iterator[Partition]:
@@ -94,13 +93,13 @@ def _weeks(history: History) -> Iterator[Partition]:
 def _fill_week(connection: Connection, history: History, week: Partition) -> None:
     """Fill the tables of a week before they have indexes, which is five times as fast."""
     values = {
-        "first": max(0, -((history.start - week.start) // STEP)),
-        "last": min(history.parts, -((history.start - week.end) // STEP)) - 1,
+        "first": max(0, -((history.start - week.start) // history.step)),
+        "last": min(history.parts, -((history.start - week.end) // history.step)) - 1,
         "start": history.start,
         "change": history.change,
         "end": END,
         "epoch": _EPOCH,
-        "step": STEP,
+        "step": history.step,
         "products": list(PRODUCTS),
         "stations": list(STATIONS),
         "lines": list(STATIONS.values()),

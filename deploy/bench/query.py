@@ -54,7 +54,8 @@ def run(rows: int = ROWS) -> Report:
         server = Postgres(folder)
         with _running(server, *_LOADING):
             migrate(server.url)
-            made = history.make(server.url, rows, _say)
+            made = History(rows)
+            history.make(server.url, made, _say)
         with _running(server):
             return _measure(server.url, made)
 

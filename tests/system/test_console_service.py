@@ -9,17 +9,22 @@ import socket
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import cv2
 import numpy as np
 import pytest
 import redis
 from console_process import CAMERAS, REJECT_ABOVE, REVIEW_ABOVE, ConsoleProcess, Inspected, inspected
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from live_servers import Servers
 from storage_process import storage, until
 
 from config.errors import EXIT_CONFIGURATION
 from config.messages import Judgement
+from storage.console.api import PartsQuery
+from storage.console.search import Search
 
 PASS, REJECT, REVIEW, FAULT = Judgement
 
@@ -86,6 +91,30 @@ def test_filters_find_what_they_say(station: Inspected) -> None:
     counts = station.console.json("/api/counts?product=bracket")
     verdicts = {"PASS": 2, "REJECT": 1, "REVIEW": 1, "FAULT": 1}
     assert counts == {"total": 5, "verdicts": verdicts, "at_least": False}
+
+
+def test_rates_and_choices_tell_of_what_there_is(station: Inspected) -> None:
+    rates: Any = station.console.json("/api/rates?bucket=week")
+    assert sum(point["parts"] for point in rates["points"]) == station.console.json("/api/counts")["total"]
+    choices: Any = station.console.json("/api/choices")
+    assert {choice["name"] for choice in choices["cameras"]} == set(CAMERAS)
+    bundle = choices["bundles"][0]["name"]
+    assert parts(station, f"bundle={bundle}")
+    status, _, page = station.console.get(f"/defects?when=all&line={choices['lines'][0]['name']}&review=unreviewed")
+    assert status == 200
+    assert b'<option value="unreviewed" selected>' in page
+
+
+_NAMES = [*PartsQuery.model_fields, *Search.model_fields, "bucket", "colour"]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(["/api/parts", "/api/counts", "/api/rates", "/defects"]), st.data())
+def test_any_query_string_is_answered_or_refused(station: Inspected, path: str, data: st.DataObject) -> None:
+    values = st.text(max_size=20) | st.integers().map(str) | st.floats().map(str) | st.sampled_from(["true", "REJECT"])
+    query = data.draw(st.lists(st.tuples(st.sampled_from(_NAMES), values), max_size=4))
+    status, _, body = station.console.get(f"{path}?{urlencode(query)}")
+    assert status in {200, 422}, body
 
 
 def test_pages_follow_each_other_without_gap_or_repetition(station: Inspected) -> None:

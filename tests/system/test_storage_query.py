@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,14 +19,17 @@ from live_servers import Servers
 from sqlalchemy.pool import NullPool
 from storage_process import JPEG, MS, RUN, verdict
 
-from config.errors import ConfigurationError, InputError, StoreError
+from config.errors import ConfigurationError, ImageLostError, InputError, StoreError
 from config.messages import Evidence, GateCommand, GateOutcome, GateReport, Judgement, Reason, Truth, encode
-from storage.filters import Filter
+from config.station import ImagesSection
+from storage.answers import Bucket
+from storage.filters import Filter, ReviewState
 from storage.journal import Journal
 from storage.migrate import check, migrate
 from storage.postgres import PostgresWriter
-from storage.query import QueryService
+from storage.query import LARGEST_PAGE, QueryService
 from storage.schema import metadata
+from storage.store import Store, connect
 
 BEGIN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 PARTS = 60
@@ -72,11 +77,11 @@ def query(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) ->
     running_servers.drop(url)
 
 
-def fill(url: str, folder: Path, records: list[list[bytes | memoryview]]) -> Counter[str]:
+def fill(url: str, folder: Path, records: list[list[bytes | memoryview]], store: Store | None = None) -> Counter[str]:
     counters: Counter[str] = Counter()
     journal = Journal(folder, 1 << 30, 0, counters)
     journal.append(records)
-    writer = PostgresWriter(sqlalchemy.make_url(url), journal, None, counters)
+    writer = PostgresWriter(sqlalchemy.make_url(url), journal, store, counters)
     writer.start()
     writer.tried.wait(10)
     writer.stop(10)
@@ -157,6 +162,60 @@ def test_part_shows_gate_and_map(query: QueryService) -> None:
     assert "anomaly_map" not in part.model_dump_json()
 
 
+def test_choices_are_what_was_seen(query: QueryService) -> None:
+    choices = query.choices()
+    assert [one.name for one in choices.products] == ["cap", "bracket"]  # what was seen last comes first
+    assert [(one.name, one.first, one.last) for one in choices.runs] == [(RUN, BEGIN, BEGIN + timedelta(seconds=19))]
+    assert [one.name for one in choices.bundles] == ["0" * 64]
+    assert query.parts(Filter(bundle="00000000")).parts
+
+
+def test_progress_counts_a_stations_parts_since_its_run_began(query: QueryService) -> None:
+    progress = query.progress(RUN, "st")
+    assert progress.verdicts == query.summary(RUN).verdicts
+    assert query.progress("never", "st").total == 0
+    assert query.progress(RUN, "never").total == 0
+
+
+def test_stream_gives_parts_whole_in_either_order(query: QueryService) -> None:
+    parts = list(query.stream(Filter()))
+    assert [part.sequence for part in parts] == list(range(PARTS))
+    assert [part.sequence for part in query.stream(Filter(), oldest_first=False)] == list(range(PARTS - 1, -1, -1))
+    assert [view.camera for view in parts[0].details] == ["top"]
+    assert parts[0].details[0].regions
+    assert parts[0].details[0].anomaly_map is None
+
+
+def test_summary_of_a_long_run_is_given_up_in_time(query: QueryService) -> None:
+    with pytest.raises(StoreError, match="statement timeout"):
+        query.summary(RUN, within_s=0.001)
+    assert query.summary(RUN).recorded == PARTS
+
+
+def test_images_in_a_store_are_read_there(servers: Servers, tmp_path: Path) -> None:
+    url = servers.database()
+    (tmp_path / "images").mkdir()
+    options = {"path": str(tmp_path / "images")}
+    store = connect(ImagesSection(type="folder", options=options), "st")
+    assert store is not None
+    message, payload = verdict(1)
+    seen = {"part_id": message.part_id, "trigger_time_ns": message.trigger_time_ns, "camera": "top"}
+    exact = Evidence(**seen, purpose="image", region=None, encoding="png", width_px=1, height_px=1)
+    fill(url, tmp_path, [encode(message, payload), encode(exact, [b"\x89PNG bytes"])], store)
+    service, without = QueryService(url, store), QueryService(url)
+    assert service.image(message.part_id, "top", "image") == b"\x89PNG bytes"
+    assert [image.encoding for image in service.parts(Filter()).parts[0].images] == ["png"]
+    with pytest.raises(StoreError, match="names none"):
+        without.image(message.part_id, "top", "image")
+    for pack in (tmp_path / "images").rglob("*.pack"):
+        pack.unlink()
+    with pytest.raises(ImageLostError):
+        service.image(message.part_id, "top", "image")
+    for opened in (service, without, store):
+        opened.close()
+    servers.drop(url)
+
+
 def test_image_may_come_before_its_verdict(query: QueryService) -> None:
     assert query.image("st-r1-99999999", "top", "image") == JPEG
 
@@ -173,22 +232,35 @@ TEXTS = st.none() | st.text(max_size=30)
         optional={
             "since": st.datetimes(timezones=st.just(UTC)),
             "until": st.datetimes(timezones=st.just(UTC)),
-            "run": TEXTS,
-            "product": TEXTS,
-            "part_id": TEXTS,
-            "camera": TEXTS,
+            **dict.fromkeys(
+                ("run", "product", "line", "station", "recipe", "camera", "part_id", "defect_class"), TEXTS
+            ),
+            "recipe_version": st.integers(),
+            "bundle": st.text("0123456789abcdef", max_size=70) | TEXTS,
             "verdicts": st.lists(st.sampled_from(Judgement)),
             "reason": st.sampled_from(Reason),
-            "score_min": st.floats(),
-            "score_max": st.floats(),
+            **dict.fromkeys(("area_min_px", "area_max_px"), st.integers()),
+            **dict.fromkeys(("score_min", "score_max", "x_min", "x_max", "y_min", "y_max"), st.floats()),
+            **dict.fromkeys(("challenge", "gate_confirmed"), st.booleans()),
+            "review": st.sampled_from(ReviewState),
         },
     ),
     st.text(max_size=30),
+    st.integers(-1, LARGEST_PAGE + 1),
+    st.tuples(st.datetimes(timezones=st.just(UTC)), TEXTS),
 )
-def test_any_question_is_answered_or_an_input_error(query: QueryService, values: dict[str, object], name: str) -> None:
+def test_any_question_is_answered_or_an_input_error(
+    query: QueryService, values: dict[str, object], name: str, limit: int, key: tuple[datetime, str | None]
+) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps([key[0].isoformat(), key[1]]).encode()).decode()
     for ask in (
-        lambda: query.parts(Filter.parse(values)),
+        lambda: query.parts(Filter.parse(values), limit=limit),
+        lambda: query.parts(Filter.parse(values), cursor),
+        lambda: query.first_page(Filter.parse(values), limit),
         lambda: query.counts(Filter.parse(values)),
+        lambda: [query.rates(Filter.parse(values), bucket) for bucket in Bucket],
+        lambda: list(query.stream(Filter.parse(values))),
+        lambda: query.progress(name, name),
         lambda: query.part(name),
         lambda: query.image(name, name, "crop", 0),
         lambda: query.map(name, name),

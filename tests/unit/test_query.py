@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from config.errors import InputError, StoreError
 from config.messages import Judgement, Reason
+from storage.answers import Counts, Page
 from storage.filters import Filter
 from storage.query import LARGEST_PAGE, QueryService
+from storage.search import possible_runs
 
 NOWHERE = "postgresql+psycopg://andon@/andon?host=/nowhere"
 
@@ -48,11 +50,51 @@ def test_filter_reads_what_a_query_string_gives() -> None:
         ({"product": "a\x00b"}, "product"),
         ({"part_id": "x" * 1000}, "part_id"),
         ({"colour": "red"}, "colour"),
+        ({"line": "a\nb"}, "line"),
+        ({"recipe_version": "two"}, "recipe_version"),
+        ({"recipe_version": 2**31}, "recipe_version"),
+        ({"bundle": "sha256:abcdef0"}, "bundle"),
+        ({"bundle": "bracket"}, "bundle"),
+        ({"area_min_px": -1}, "area_min_px"),
+        ({"area_max_px": 10**10}, "area_max_px"),
+        ({"area_min_px": 5, "area_max_px": 4}, "area_min_px"),
+        ({"x_min": 1.1}, "x_min"),
+        ({"y_min": 0.9, "y_max": 0.1}, "y_min"),
+        ({"challenge": "perhaps"}, "challenge"),
+        ({"gate_confirmed": 2}, "gate_confirmed"),
+        ({"review": "nice"}, "review"),
     ],
 )
 def test_wrong_filter_names_the_field(values: dict[str, object], field: str) -> None:
     with pytest.raises(InputError, match=field):
         Filter.parse(values)
+
+
+@pytest.mark.parametrize("digits", ["abcdef01", "sha256:ABCDEF01", " abcdef01 ", "sha256:" + "0" * 64])
+def test_bundle_is_named_by_its_digest_or_how_it_begins(digits: str) -> None:
+    assert Filter(bundle=digits).bundle == digits.strip().lower().removeprefix("sha256:")
+
+
+def test_tallies_can_tell_what_they_count_by() -> None:
+    assert Filter().by_tally
+    assert Filter(product="cap", line="1", recipe_version=2, verdicts=frozenset({Judgement.FAULT})).by_tally
+    assert not Filter(reason=Reason.LATE).by_tally
+    assert not Filter(challenge=False).by_tally
+
+
+@pytest.mark.parametrize(
+    ("part_id", "runs"),
+    [("st-r1-00000001", ["r1"]), ("a-b-c-1", ["b-c", "c"]), ("st-1", []), ("", []), ("no", [])],
+)
+def test_a_parts_run_can_be_any_piece_of_its_id(part_id: str, runs: list[str]) -> None:
+    assert possible_runs(part_id) == runs
+
+
+def test_page_that_ends_its_search_tells_how_many_there_are() -> None:
+    assert Counts.of(Page(parts=(), after=None)) == Counts(total=0, verdicts=dict.fromkeys(Judgement, 0))
+    stopped = Page(parts=(), after="x", searched_to=datetime(2026, 11, 22, tzinfo=UTC))
+    assert Counts.of(stopped) == Counts(total=0, verdicts=dict.fromkeys(Judgement, 0), at_least=True)
+    assert Counts.of(Page(parts=(), after="x")) is None
 
 
 @given(
@@ -113,6 +155,8 @@ def test_wrong_names_are_input_errors(query: QueryService) -> None:
         lambda: query.image("p", "top", "crop", -2),
         lambda: query.map("p", "\n"),
         lambda: query.summary(""),
+        lambda: query.progress("", "st"),
+        lambda: next(query.stream(Filter.parse({"product": ""}))),
     ):
         with pytest.raises(InputError):
             ask()
