@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FILES := pyproject.toml constraints.txt
 ARGS ?=
 SERVERS ?= embedded
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: run test test-long debian-servers embedded venv lint bench demo-bundles clean
 
@@ -15,10 +16,10 @@ run: $(VENV)/.runtime  ## the demo station in the foreground; ARGS="--parts 300 
 test test-long: export ANDON_TEST_SERVERS := $(SERVERS)
 
 test: $(VENV)/.dev $(VENV)/.peers $(SERVERS:debian=debian-servers)  ## every test; SERVERS=debian: on Debian's servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: $(VENV)/.dev $(VENV)/.peers $(SERVERS:debian=debian-servers)  ## the runs that take minutes, too
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "slow or not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 venv: $(VENV)/.dev  ## the development environment alone
 
