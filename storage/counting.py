@@ -15,7 +15,8 @@ from storage.answers import Bucket, Counts, Rate, Rates
 from storage.conditions import conditions, of_tally
 from storage.filters import Filter
 from storage.schema import tally, verdict
-from storage.search import Chunk, Scope, Search
+from storage.scope import Scope
+from storage.search import Chunk, Search
 
 COUNTED = 10_000  # parts that are counted one by one
 FOR_COUNTS, FOR_RATES = 12_000, 32_000  # rows that are looked at for one answer

@@ -7,37 +7,25 @@ from __future__ import annotations
 
 import base64
 import json
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import URL, Connection, Row, Table, create_engine, func, select, text
+from sqlalchemy import URL, Connection, Row, create_engine, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.errors import InputError, StoreError
-from config.messages import Judgement, Reason, Region
+from config.messages import Judgement
 from storage import counting, summaries
-from storage.answers import (
-    Bucket,
-    Choices,
-    Counts,
-    ImageRef,
-    Page,
-    Part,
-    PartLine,
-    Rates,
-    Seen,
-    Summary,
-    ViewDetail,
-    ViewLine,
-)
+from storage.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates, Seen, Summary
 from storage.filters import Filter
-from storage.schema import WHOLE, defect, gate_report, image, seen, verdict, view
-from storage.search import Key, Search, possible_runs, scope, search
+from storage.lines import complete, find, read_map, times_of_images, whole
+from storage.lines import lines as lines_of
+from storage.schema import WHOLE, image, seen, view
+from storage.search import Key, Search, search
 
 if TYPE_CHECKING:
     from storage.store import Store
@@ -52,7 +40,6 @@ CONNECT = {
 _POOL_S = 5.0
 _LATEST_RUNS = 100
 _FOR_A_PAGE = 28_000  # rows that are looked at for one answer
-_AROUND_RUN = timedelta(hours=1)  # an image may come a little before the first verdict of its run, or after the last
 
 
 class QueryService:
@@ -100,7 +87,7 @@ class QueryService:
             with self._connected() as connection:
                 wanted = search(connection, chosen, key, oldest_first=oldest_first)
                 lines, key, _ = _lines(connection, wanted, LARGEST_PAGE, oldest_first=oldest_first)
-                parts = _whole(connection, lines)
+                parts = whole(connection, lines)
             yield from parts
             if key is None:
                 return
@@ -109,8 +96,8 @@ class QueryService:
         """Return all that is stored of a part, maps decoded; None if there is no such part."""
         named = _part(part_id)
         with self._connected() as connection:
-            found = _find(connection, named)
-            return _whole(connection, found, maps=True)[0] if found else None
+            found = find(connection, named)
+            return whole(connection, found, maps=True)[0] if found else None
 
     def image(self, part_id: str, camera: str, purpose: str, region: int | None = None) -> bytes | None:
         """Return a stored image, JPEG or PNG; None if there is none.
@@ -125,7 +112,7 @@ class QueryService:
         named = _part(part_id)
         wanted = (image.c.camera == _name("camera", camera), image.c.purpose == purpose, image.c.region == number)
         with self._connected() as connection:
-            times = _times(connection, named)
+            times = times_of_images(connection, named)
             if times is None:
                 return None
             found = connection.execute(
@@ -148,13 +135,13 @@ class QueryService:
         """Return the anomaly map of a view, `(h, w)`; None if there is none."""
         named, of_camera = _part(part_id), view.c.camera == _name("camera", camera)
         with self._connected() as connection:
-            found = _find(connection, named)
+            found = find(connection, named)
             if not found:
                 return None
             same = (view.c.part_id == part_id, view.c.trigger_time == found[0].trigger_time)
             columns = (view.c.map, view.c.map_height, view.c.map_width)
             row = connection.execute(select(*columns).where(*same, of_camera)).first()
-        return None if row is None else _map(*row)
+        return None if row is None else read_map(*row)
 
     def counts(self, chosen: Filter) -> Counts:
         """Return how many parts there are, by verdict."""
@@ -202,13 +189,6 @@ class QueryService:
             yield connection
 
 
-_LINE = (
-    *(name for name in PartLine.model_fields if name in verdict.c),
-    *("trigger_ns", "judged_ns", "deadline_ns"),
-)
-_REPORT = ("outcome", "confirmed", "written_ns")
-
-
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= LARGEST_PAGE:
         raise InputError(f"limit: must be 1 to {LARGEST_PAGE}, not {limit}")
@@ -221,7 +201,7 @@ def _counts(wanted: Search | None) -> Counts:
 def _page(connection: Connection, wanted: Search | None, limit: int) -> Page:
     lines, end, stopped = _lines(connection, wanted, limit)
     return Page(
-        parts=tuple(PartLine(**fields) for fields in _complete(connection, lines)),
+        parts=tuple(PartLine(**fields) for fields in complete(connection, lines)),
         after=None if end is None else _cursor(end),
         searched_to=end.trigger_time if end and stopped else None,
     )
@@ -242,128 +222,16 @@ def _lines(
             keys = keys[:limit]
             end = _key(keys[-1])
             break
-    lines = sorted(_of(connection, keys, verdict, _LINE), key=_key, reverse=not oldest_first)
+    lines = sorted(lines_of(connection, keys), key=_key, reverse=not oldest_first)
     return lines, end or wanted.stopped_at, end is None and wanted.stopped_at is not None
-
-
-def _part(part_id: str) -> Filter:
-    return Filter.parse({"part_id": part_id})
-
-
-def _find(connection: Connection, named: Filter) -> Sequence[Row[Any]]:
-    """Return the line of a part, or nothing; its run tells in which partitions it can be."""
-    bounds = scope(connection, named)
-    if bounds is None:
-        return []
-    times = (verdict.c.trigger_time >= bounds.low, verdict.c.trigger_time < bounds.high)
-    wanted = select(*(verdict.c[name] for name in _LINE)).where(verdict.c.part_id == named.part_id, *times)
-    return connection.execute(wanted.limit(1)).all()
-
-
-def _times(connection: Connection, named: Filter) -> tuple[datetime, datetime] | None:
-    """Return when the images of a part can have been taken: where its verdict is still to come, around its run."""
-    found = _find(connection, named)
-    if found:
-        return found[0].trigger_time, found[0].trigger_time
-    runs = (seen.c.kind == "run", seen.c.name.in_(possible_runs(named.part_id or "")))
-    first, last = connection.execute(select(func.min(seen.c.first_time), func.max(seen.c.last_time)).where(*runs)).one()
-    return None if first is None else (first - _AROUND_RUN, last + _AROUND_RUN)
-
-
-def _complete(connection: Connection, lines: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    """Add to lines what other tables know: the gate, views in short, images."""
-    reports = {row.part_id: row for row in _of(connection, lines, gate_report, _REPORT)}
-    views: dict[str, list[ViewLine]] = {}
-    for row in sorted(_of(connection, lines, view, ("camera", "verdict", "score")), key=lambda row: row.camera):
-        seen_by = ViewLine(camera=row.camera, verdict=Judgement(row.verdict), score=row.score)
-        views.setdefault(row.part_id, []).append(seen_by)
-    images: dict[str, list[ImageRef]] = {}
-    rows = _of(connection, lines, image, ("camera", "purpose", "region", "encoding", "width_px", "height_px"))
-    for row in sorted(rows, key=lambda row: (row.camera, row.purpose, row.region)):
-        fields = row._asdict()
-        fields["region"] = None if row.region == WHOLE else row.region
-        images.setdefault(fields.pop("part_id"), []).append(ImageRef(**fields))
-    completed = []
-    for line in lines:
-        fields = line._asdict()
-        trigger_ns, judged_ns, deadline_ns = (fields.pop(name) for name in ("trigger_ns", "judged_ns", "deadline_ns"))
-        report = reports.get(line.part_id)
-        completed.append(
-            {
-                **fields,
-                "trigger_to_verdict_ms": _between_ms(trigger_ns, judged_ns),
-                "deadline_ms": _between_ms(trigger_ns, deadline_ns),
-                "gate_outcome": report.outcome if report else None,
-                "gate_confirmed": report.confirmed if report else None,
-                "trigger_to_gate_ms": _between_ms(trigger_ns, report.written_ns) if report else None,
-                "views": tuple(views.get(line.part_id, ())),
-                "images": tuple(images.get(line.part_id, ())),
-            }
-        )
-    return completed
 
 
 def _key(line: Row[Any]) -> Key:
     return Key(line.trigger_time, line.part_id)
 
 
-def _whole(connection: Connection, lines: Sequence[Row[Any]], *, maps: bool = False) -> list[Part]:
-    """Return parts with everything that is stored of them, with or without their maps."""
-    regions: dict[tuple[str, str], list[Region]] = {}
-    found = _of(connection, lines, defect, ("camera", "region", *Region.model_fields))
-    for row in sorted(found, key=lambda row: row.region):
-        fields = {name: getattr(row, name) for name in Region.model_fields}
-        regions.setdefault((row.part_id, row.camera), []).append(Region(**fields))
-    details: dict[str, list[ViewDetail]] = {}
-    columns = [column.name for column in view.columns if maps or column.name != "map"]
-    for row in sorted(_of(connection, lines, view, columns), key=lambda row: row.camera):
-        anomaly_map = _map(row.map, row.map_height, row.map_width) if maps else None
-        detail = _detail(row, regions.get((row.part_id, row.camera), ()), anomaly_map)
-        details.setdefault(row.part_id, []).append(detail)
-    return [
-        Part(**fields, details=tuple(details.get(fields["part_id"], ()))) for fields in _complete(connection, lines)
-    ]
-
-
-def _of(connection: Connection, lines: Sequence[Row[Any]], table: Table, names: Sequence[str]) -> Sequence[Row[Any]]:
-    """Return a table's rows of the parts in `lines`."""
-    if not lines:
-        return []
-    columns = (table.c[name] for name in dict.fromkeys(("part_id", *names)))
-    meant = table.c.part_id.in_([line.part_id for line in lines])
-    times = table.c.trigger_time.in_({line.trigger_time for line in lines})  # only their partitions are asked
-    return connection.execute(select(*columns).where(meant, times)).all()
-
-
-def _detail(row: Row[Any], regions: Sequence[Region], anomaly_map: NDArray[np.float16] | None) -> ViewDetail:
-    frame_shape = (row.frame_height_px, row.frame_width_px, row.frame_channels)
-    return ViewDetail(
-        camera=row.camera,
-        verdict=Judgement(row.verdict),
-        score=row.score,
-        reasons=tuple(map(Reason, row.reasons)),
-        review_above=row.review_above,
-        reject_above=row.reject_above,
-        bundle_digest=row.bundle_digest,
-        frame_shape=None if row.frame_height_px is None else frame_shape,
-        map_shape=None if row.map_height is None else (row.map_height, row.map_width),
-        regions=tuple(regions),
-        worker=row.worker,
-        batch_size=row.batch_size,
-        queue_ms=_between_ms(row.received_ns, row.started_ns),
-        inference_ms=_between_ms(row.started_ns, row.finished_ns),
-        anomaly_map=anomaly_map,
-    )
-
-
-def _map(content: bytes | None, height: int, width: int) -> NDArray[np.float16] | None:
-    if content is None:
-        return None
-    return np.frombuffer(zlib.decompress(content), dtype="<f2").reshape(height, width)
-
-
-def _between_ms(start_ns: int | None, end_ns: int | None) -> float | None:
-    return None if start_ns is None or end_ns is None else (end_ns - start_ns) / 1e6
+def _part(part_id: str) -> Filter:
+    return Filter.parse({"part_id": part_id})
 
 
 def _name(field: str, value: str) -> str:

@@ -1,9 +1,9 @@
 """How the parts that a filter means are found, whatever it says: in chunks, by time, with a bound on the work.
 
-What the filter names must have been seen (`seen`), which bounds the time to look through. Where few rows of an index
-can be meant at all, those are looked at and the answer is whole. Else chunks of rows follow each other by time; from
-the second one on only the hours that hold, by the tallies, what is asked for. After so many rows the search stops:
-whoever wants more goes on from there. So no question, however it is put together, takes much longer than others.
+`storage/scope.py` bounds the time to look through. Where few rows of an index can be meant at all, those are looked at
+and the answer is whole. Else chunks of rows follow each other by time; from the second one on only the hours that hold,
+by the tallies, what is asked for. After so many rows the search stops: whoever wants more goes on from there. So no
+question, however it is put together, takes much longer than others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from sqlalchemy import (
     and_,
     func,
     literal,
-    or_,
     select,
     text,
     true,
@@ -33,7 +32,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from config.messages import Judgement
 from storage.conditions import Source, bundle_in_hour, conditions, lookups, of_defect, of_tally, sources
 from storage.filters import Filter
-from storage.schema import SOUGHT, SOUGHT_DEFECT, defect, seen, tally, verdict
+from storage.schema import SOUGHT, SOUGHT_DEFECT, defect, tally, verdict
+from storage.scope import Scope, scope
 
 FEW = 1_000  # rows of an index that are looked at at once, wherever in time they are
 FIRST, NEXT = 250, 10_000  # rows of a chunk
@@ -44,7 +44,6 @@ _FIRST_PARTITION = text(
     "SELECT min(relname) FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'verdict'::regclass"
 )
 _COLUMNS = [verdict.c[name] for name in ("trigger_time", "part_id", *SOUGHT)]
-_SEEN = ("line", "station", "camera", "product", "recipe", "run")  # fields of a filter, and kinds of `seen`
 
 
 class Key(NamedTuple):
@@ -52,15 +51,6 @@ class Key(NamedTuple):
 
     trigger_time: datetime
     part_id: str
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Where in time parts can be: from `low` on, up to `high`; `bundles` are the ones that the filter means."""
-
-    low: datetime
-    high: datetime
-    bundles: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -113,38 +103,6 @@ class _Group(NamedTuple):
     end: Key | None
 
 
-def scope(connection: Connection, chosen: Filter) -> Scope | None:
-    """Return where in time the parts that are meant can be; None if there can be none."""
-    if chosen.reason is not None and chosen.verdicts == {Judgement.PASS}:
-        return None  # what passes needs no reason
-    named = {name: value for name in _SEEN if (value := getattr(chosen, name)) is not None}
-    meant = [
-        seen.c.kind == "station",
-        *(and_(seen.c.kind == kind, seen.c.name == name) for kind, name in named.items()),
-    ]
-    if chosen.part_id is not None:
-        meant.append(and_(seen.c.kind == "run", seen.c.name.in_(possible_runs(chosen.part_id))))
-    if chosen.bundle is not None:
-        starts = (seen.c.name.startswith(f"{seal}{chosen.bundle}", autoescape=True) for seal in ("sha256:", ""))
-        meant.append(and_(seen.c.kind == "bundle", or_(*starts)))
-    rows = connection.execute(select(seen).where(or_(*meant))).all()
-    spans = [[row for row in rows if row.kind == "station"]]
-    spans += [[row for row in rows if row.kind == kind and row.name == name] for kind, name in named.items()]
-    if chosen.part_id is not None:
-        spans.append([row for row in rows if row.kind == "run"])
-    bundles = [row for row in rows if row.kind == "bundle"]
-    if chosen.bundle is not None:
-        spans.append(bundles)
-    if not all(spans):
-        return None
-    low = max(min(row.first_time for row in span) for span in spans)
-    high = min(max(row.last_time for row in span) for span in spans) + _TICK
-    low = low if chosen.since is None else max(low, chosen.since)
-    high = high if chosen.until is None else min(high, chosen.until)
-    names = None if chosen.bundle is None else tuple(row.name for row in bundles)
-    return Scope(low.astimezone(UTC), high.astimezone(UTC), names) if low < high else None
-
-
 class Search:
     """The parts that a filter means, newest first or oldest first, after a key; `stopped_at`: where it gave up."""
 
@@ -152,16 +110,16 @@ class Search:
         self,
         connection: Connection,
         chosen: Filter,
-        scope: Scope,
+        bounds: Scope,
         after: Key | None = None,
         *,
         oldest_first: bool = False,
     ) -> None:
         self.connection = connection
         self.chosen = chosen
-        self.scope = scope
+        self.scope = bounds
         self._oldest_first = oldest_first
-        self._span = _Span(scope.low, scope.high)
+        self._span = _Span(bounds.low, bounds.high)
         if after is not None:
             self._span = self._after(self._span, after)
         self.stopped_at: Key | None = None
@@ -347,7 +305,8 @@ class Search:
         """Return what of a span follows a key."""
         if self._oldest_first:
             return _Span(max(span.low, key.trigger_time), span.high, (*span.ties, (key, ">")))
-        return _Span(span.low, min(span.high, key.trigger_time + _TICK), (*span.ties, (key, "<")))
+        high = span.high if key.trigger_time >= span.high else key.trigger_time + _TICK
+        return _Span(span.low, high, (*span.ties, (key, "<")))
 
     def _until(self, span: _Span, key: Key) -> _Span:
         """Return a span as far as a key, itself included."""
@@ -370,9 +329,3 @@ def search(
     """Return the search for what a filter means, None where nothing can be found."""
     bounds = scope(connection, chosen)
     return None if bounds is None else Search(connection, chosen, bounds, after, oldest_first=oldest_first)
-
-
-def possible_runs(part_id: str) -> list[str]:
-    """Return what the run can be of a part `<station>-<run>-<sequence>`: a station's name may hold dashes, too."""
-    steps = part_id.split("-")
-    return ["-".join(steps[first:-1]) for first in range(1, len(steps) - 1)]

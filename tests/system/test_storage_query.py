@@ -187,8 +187,11 @@ def test_stream_gives_parts_whole_in_either_order(query: QueryService) -> None:
 
 
 def test_summary_of_a_long_run_is_given_up_in_time(query: QueryService) -> None:
-    with pytest.raises(StoreError, match="statement timeout"):
-        query.summary(RUN, within_s=0.001)
+    engine = sqlalchemy.create_engine(query._engine.url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("LOCK TABLE verdict"))  # as long as that it cannot be read
+        with pytest.raises(StoreError, match="statement timeout"):
+            query.summary(RUN, within_s=0.05)
     assert query.summary(RUN).recorded == PARTS
 
 

@@ -13,7 +13,7 @@ from config.messages import Judgement, Reason
 from storage.answers import Counts, Page
 from storage.filters import Filter
 from storage.query import LARGEST_PAGE, QueryService
-from storage.search import possible_runs
+from storage.scope import possible_runs
 
 NOWHERE = "postgresql+psycopg://andon@/andon?host=/nowhere"
 
