@@ -108,7 +108,7 @@ class RowsDays(Section):
 
 
 class RetentionSection(Section):
-    """When parts are removed: after so many days, or earlier where a bound is passed (`storage/retention.py`)."""
+    """When parts are removed: after so many days, or earlier where a bound is passed (`storage/retention/plan.py`)."""
 
     images_days: ImagesDays = ImagesDays()
     rows_days: RowsDays = RowsDays()

@@ -16,11 +16,11 @@ from config.messages import Judgement
 from deploy import choosing
 from deploy.database import database
 from deploy.table import NOTHING, Screen, clock, number, share
-from storage.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates
-from storage.filters import Filter
-from storage.population import What
 from storage.query import LARGEST_PAGE, QueryService
-from storage.since import Change, Level, SinceWhen, since_when
+from storage.query.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates
+from storage.query.filters import Filter
+from storage.query.population import What
+from storage.query.since import Change, Level, SinceWhen, since_when
 
 _LIMIT = 50
 _WORST_FIRST = (Judgement.FAULT, Judgement.REJECT, Judgement.REVIEW, Judgement.PASS)

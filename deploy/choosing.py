@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from config.errors import InputError
-from storage.filters import Filter
+from storage.query.filters import Filter
 
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(s|min|h|d|w)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

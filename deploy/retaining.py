@@ -17,8 +17,8 @@ from deploy.database import database
 from deploy.table import NOTHING, Screen
 from storage import store
 from storage.addresses import parse_database_url
-from storage.survey import Holding, totals
-from storage.sweep import Sweep
+from storage.retention.survey import Holding, totals
+from storage.retention.sweep import Sweep
 
 _MB = 1024 * 1024
 _COLUMNS = (

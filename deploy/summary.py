@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from config.home import Home, Run
     from config.schedule import Schedule
     from config.station import Station
-    from storage.answers import Latency
-    from storage.answers import Summary as Recorded
+    from storage.query.answers import Latency
+    from storage.query.answers import Summary as Recorded
 
 _SUM_UP_S = 1.0  # of a run that is interrupted: whoever stops a station does not wait for numbers
 _REPORTS_NS = 6_000_000_000  # after the last part: the gate has reported, or never will

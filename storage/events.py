@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.errors import InputError, StoreError
 from config.events import BEGAN, ENDED, Severity
 from config.files import explain
-from storage.filters import Name
+from storage.query.filters import Name
 from storage.schema import event
 
 LARGEST_PAGE = 500

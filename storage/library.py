@@ -24,7 +24,7 @@ from config import files, recipe
 from config.errors import ConfigurationError, InputError, StoreError
 from config.recipe import Recipe
 from storage import audit, schema
-from storage.answers import PartLine
+from storage.query.answers import PartLine
 
 _CONNECT = {"connect_timeout": 3, "application_name": "andon library", "options": "-c statement_timeout=60000"}
 

@@ -1,8 +1,7 @@
 """The storage process: records come in, are journalled together with one fsync, and are acknowledged.
 
 The loop knows sockets and the journal only. Two threads go on from there: one to PostgreSQL (`storage/postgres.py`),
-one to Redis (`storage/live.py`); a third removes what is too old or too much (`storage/sweeper.py`). None is ever
-waited for.
+one to Redis (`storage/live.py`); a third removes what is too old or too much (`storage/retention`). None is waited for.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from storage.journal import Journal
 from storage.live import LivePicture
 from storage.lookout import Lookout
 from storage.postgres import PostgresWriter
-from storage.sweeper import Sweeper
+from storage.retention.sweeper import Sweeper
 
 _MB = 1024 * 1024
 _GROUP_BYTES = 8 * _MB  # journalled at once, at most

@@ -28,7 +28,8 @@ from config.station import Station
 from deploy.backup import state, tables
 from deploy.backup.archive import PIECE_BYTES, Meter, Progress, Writer
 from deploy.backup.manifest import FORMAT, Header, Manifest
-from storage import audit, migrate, sweep
+from storage import audit, migrate
+from storage.retention import sweep
 
 _MB = 1_000_000
 _CONNECT = {"connect_timeout": 5, "application_name": "andon backup", "options": "-c statement_timeout=0"}

@@ -9,9 +9,9 @@ from random import Random
 
 from config.messages import Judgement, Reason
 from deploy.bench.history import CAMERAS, CHANGED, CLASSES, END, PRODUCTS, RARE, STATIONS, History
-from storage.answers import Bucket, Page
-from storage.filters import Filter, ReviewState
 from storage.query import LARGEST_PAGE, QueryService
+from storage.query.answers import Bucket, Page
+from storage.query.filters import Filter, ReviewState
 
 _ROWS = 24  # of the console's page
 _NOT_PASSED = ("REJECT", "REVIEW", "FAULT")

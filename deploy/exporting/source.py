@@ -12,11 +12,11 @@ from typing import Self
 from urllib.parse import quote
 
 from config.errors import ImageLostError
-from storage.answers import ImageRef, Part
-from storage.filters import Filter
-from storage.labels import Labels, labels
 from storage.query import QueryService
-from storage.reading import reading
+from storage.query.answers import ImageRef, Part
+from storage.query.filters import Filter
+from storage.query.labels import Labels, labels
+from storage.query.reading import reading
 from storage.store import Store
 
 _AT_ONCE = 200  # parts whose labels are asked for together

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from config.messages import Region
 from deploy.exporting.source import Item, Source, file_name, picture_stem
-from storage.answers import PartLine, ViewDetail
+from storage.query.answers import PartLine, ViewDetail
 
 Cell = str | int | float | bool | datetime | None
 Kind = type[str] | type[int] | type[float] | type[bool] | type[datetime]

@@ -20,9 +20,9 @@ from deploy.replay.player import Stored
 from deploy.replay.player import replay as play
 from inference.keys import TrustStore
 from storage import store
-from storage.filters import Filter
 from storage.library import Library
 from storage.query import QueryService
+from storage.query.filters import Filter
 from storage.store import Store
 
 _AT_ONCE = 64

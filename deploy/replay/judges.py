@@ -16,8 +16,8 @@ from deploy.replay.findings import Obstacle
 from inference.bundle import Bundle
 from inference.engine import Engine
 from inference.keys import TrustStore
-from storage.answers import Part, ViewDetail
 from storage.library import Library
+from storage.query.answers import Part, ViewDetail
 
 _ENGINES_KEPT = 8
 _RULES_KEPT = 64

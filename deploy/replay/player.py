@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from inference.engine import Engine
-    from storage.answers import Part, ViewDetail
+    from storage.query.answers import Part, ViewDetail
 
     Frame = npt.NDArray[np.uint8]
 

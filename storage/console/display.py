@@ -8,7 +8,7 @@ from typing import Any
 
 from config.messages import GateCommand, GateOutcome, Judgement, Reason
 from storage.console.models import local
-from storage.filters import ReviewState
+from storage.query.filters import ReviewState
 
 NOTHING = "\u2013"
 

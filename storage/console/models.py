@@ -1,4 +1,4 @@
-"""What the API answers beyond `storage/answers.py`, and what the live page is told. All times between events in ms."""
+"""What the API answers beyond `storage/query/answers.py`, and what the live page is told. Time between events in ms."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.messages import Judgement, Reason
-from storage.answers import PartLine, ViewLine
 from storage.console import api, assets, display
 from storage.console.context import Console, TheConsole
 from storage.console.models import local
 from storage.console.search import Search, When
-from storage.filters import ReviewState
+from storage.query.answers import PartLine, ViewLine
+from storage.query.filters import ReviewState
 
 _PAGE = 24  # rows; each has a thumbnail
 _WORST_FIRST = (Judgement.FAULT, Judgement.REJECT, Judgement.REVIEW, Judgement.PASS)

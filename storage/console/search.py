@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
 from config.messages import Judgement, Reason
-from storage.filters import Filter, ReviewState
+from storage.query.filters import Filter, ReviewState
 
 _SHIFT_H = 8
 _FIRST_SHIFT_H = 6  # 06:00, 14:00 and 22:00

@@ -1,6 +1,6 @@
 """What a sweep of one week costs: `PYTHONPATH=tests python tests/bench/retention.py [--parts N]`, JSON on stdout.
 
-A week of parts with views, maps and gate reports, of which 3 % (REJECT) stay: swept by `storage/sweep.py`, and, before
+A week of parts with views, maps and gate reports, of which 3 % (REJECT) stay: swept by `storage/retention`, and, before
 that, by DELETE and VACUUM, to compare with. While the sweep runs, a reader asks for a part of that week and a writer
 stores a part of today, again and again: the longest wait of each is told, beside that of five quiet seconds.
 """
@@ -28,7 +28,7 @@ from deploy.servers import Postgres
 from storage import partitions, schema
 from storage.migrate import migrate
 from storage.partitions import WEEK, Partition, partition_of
-from storage.sweep import Sweep
+from storage.retention.sweep import Sweep
 
 MB = 1024 * 1024
 NOW = datetime.now(UTC)

@@ -44,9 +44,9 @@ from inference.keys import SigningKey, TrustStore
 from storage import audit, partitions
 from storage import migrate as migrations
 from storage import store as stores
-from storage import sweep as sweeps
 from storage.migrate import check, migrate
-from storage.sweep import Sweep
+from storage.retention import sweep as sweeps
+from storage.retention.sweep import Sweep
 
 ANDON = [sys.executable, "-m", "deploy"]
 

@@ -21,11 +21,10 @@ from config.errors import InputError
 from config.messages import Judgement, Reason
 from deploy.bench import history
 from deploy.bench.history import END, History
-from storage import search
-from storage.answers import Bucket, Counts
-from storage.conditions import whole
-from storage.filters import Filter, ReviewState
-from storage.query import QueryService
+from storage.query import QueryService, search
+from storage.query.answers import Bucket, Counts
+from storage.query.conditions import whole
+from storage.query.filters import Filter, ReviewState
 from storage.schema import review, verdict
 
 PARTS = 20_000

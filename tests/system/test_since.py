@@ -16,12 +16,12 @@ from storage_process import verdict
 
 from config.errors import InputError, StoreError
 from config.messages import Judgement, Reason, Region, encode
-from storage import since
-from storage.filters import Filter
 from storage.journal import Journal
-from storage.population import What
 from storage.postgres import PostgresWriter
-from storage.since import since_when
+from storage.query import since
+from storage.query.filters import Filter
+from storage.query.population import What
+from storage.query.since import since_when
 
 BEGIN = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
 PARTS = 3000

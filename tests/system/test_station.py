@@ -23,8 +23,8 @@ from station_process import ANDON, PROCESSES, StationProcess, assert_whole
 
 from config.home import Home
 from storage import audit
-from storage.filters import Filter
 from storage.query import QueryService
+from storage.query.filters import Filter
 
 DEMO = Path(__file__).parents[2] / "deploy" / "demo"
 

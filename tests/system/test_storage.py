@@ -16,8 +16,8 @@ from storage_process import JPEG, MS, RUN, storage, until, verdict
 
 from config.errors import EXIT_CONFIGURATION, EXIT_FAILURE
 from config.messages import Evidence, GateOutcome, GateReport, Judgement
-from storage.filters import Filter
 from storage.migrate import migrate
+from storage.query.filters import Filter
 
 
 def test_records_reach_disk_database_and_live_picture(servers: Servers) -> None:

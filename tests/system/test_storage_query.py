@@ -22,12 +22,12 @@ from storage_process import JPEG, MS, RUN, verdict
 from config.errors import ConfigurationError, ImageLostError, InputError, StoreError
 from config.messages import Evidence, GateCommand, GateOutcome, GateReport, Judgement, Reason, Truth, encode
 from config.station import ImagesSection
-from storage.answers import Bucket
-from storage.filters import Filter, ReviewState
 from storage.journal import Journal
 from storage.migrate import check, migrate
 from storage.postgres import PostgresWriter
 from storage.query import LARGEST_PAGE, QueryService
+from storage.query.answers import Bucket
+from storage.query.filters import Filter, ReviewState
 from storage.schema import metadata
 from storage.store import Store, connect
 

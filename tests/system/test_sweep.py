@@ -26,14 +26,15 @@ from config.errors import StoreError
 from config.home import Home
 from config.station import ImagesSection, RetentionSection, Station
 from deploy.cli import main
-from storage import audit, partitions, removal, retention
+from storage import audit, partitions
 from storage import store as stores
 from storage.partitions import DAY, WEEK, partition_of
-from storage.removal import Removed
-from storage.retention import CLASSES, Kind, Removal
+from storage.retention import plan, removal
+from storage.retention.plan import CLASSES, Kind, Removal
+from storage.retention.removal import Removed
+from storage.retention.sweep import Sweep
 from storage.schema import image, verdict, view
 from storage.store import Store
-from storage.sweep import Sweep
 
 NOW = datetime(2026, 11, 22, 13, 30, tzinfo=UTC)
 MB = 1024 * 1024
@@ -91,7 +92,7 @@ def scattered(seed: int, count: int) -> list[StoredPart]:
 
 
 def test_exactly_what_must_stays(database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "LEAST_SHARE", 1e-9)  # however little it gives
+    monkeypatch.setattr(plan, "LEAST_SHARE", 1e-9)  # however little it gives
     parts = scattered(1, 400)
     chosen = random.Random(2).sample(parts, 60)
     reviewed, held = chosen[:30], chosen[30:]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from storage import changes
-from storage.changes import Change, Floats, Series
+from storage.query import changes
+from storage.query.changes import Change, Floats, Series
 
 Draw = Callable[[np.random.Generator], Series]
 

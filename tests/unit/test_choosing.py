@@ -16,7 +16,7 @@ from deploy import choosing
 from deploy.exporting.formats.csv import text
 from deploy.exporting.source import file_name
 from deploy.table import Screen, share
-from storage.filters import Filter, ReviewState
+from storage.query.filters import Filter, ReviewState
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 GIVEN = {

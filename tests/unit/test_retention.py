@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from config.station import ImagesDays, RetentionSection, RowsDays, StorageSection
-from storage import retention, schema
+from storage import schema
 from storage.partitions import DAY, WIDTHS, Partition, partition_of
-from storage.retention import CLASSES, MINIMUM, Kind, Note, Removal
+from storage.retention import plan
+from storage.retention.plan import CLASSES, MINIMUM, Kind, Note, Removal
 
 NOW = datetime(2026, 11, 22, 13, 30, tzinfo=UTC)
 
@@ -38,7 +39,7 @@ def _removed(removals: list[Removal]) -> set[tuple[Kind, datetime, str]]:
 def test_only_what_is_wholly_too_old_for_its_class_goes_by_age(
     there: set[Partition], keep: RetentionSection, now: datetime
 ) -> None:
-    found = retention.by_age(there, keep, now)
+    found = plan.by_age(there, keep, now)
     for removal in found:
         days = keep.rows_days if removal.kind is Kind.ROWS else keep.images_days
         for name, before in removal.before.items():
@@ -51,7 +52,7 @@ def test_only_what_is_wholly_too_old_for_its_class_goes_by_age(
 def test_what_goes_now_goes_later_too(
     there: set[Partition], keep: RetentionSection, now: datetime, later: timedelta
 ) -> None:
-    assert _removed(retention.by_age(there, keep, now)) <= _removed(retention.by_age(there, keep, now + later))
+    assert _removed(plan.by_age(there, keep, now)) <= _removed(plan.by_age(there, keep, now + later))
 
 
 @given(present, settings(), st.sampled_from(CLASSES), st.integers(0, 500), times)
@@ -61,7 +62,7 @@ def test_a_longer_time_for_one_class_takes_nothing_from_another(
     longer = keep.model_copy(
         update={"rows_days": keep.rows_days.model_copy(update={name: getattr(keep.rows_days, name) + days})}
     )
-    before, after = (_removed(retention.by_age(there, section, now)) for section in (keep, longer))
+    before, after = (_removed(plan.by_age(there, section, now)) for section in (keep, longer))
     assert after <= before
     assert {gone for gone in before - after if gone[2] != name} == set()
 
@@ -72,7 +73,7 @@ def test_space_is_taken_in_the_order_that_is_promised_and_never_from_the_young(
     now: datetime,
     of_images: bool,  # noqa: FBT001 - hypothesis gives it
 ) -> None:
-    found = list(retention.by_space(there, now, of_images=of_images))
+    found = list(plan.by_space(there, now, of_images=of_images))
     steps = [(Kind.IMAGES, False), (Kind.IMAGES, True), (Kind.MAPS, True), (Kind.ROWS, False), (Kind.ROWS, True)]
     order = [(steps.index((removal.kind, removal.of_all)), removal.start) for removal in found]
     assert order == sorted(order)
@@ -90,7 +91,7 @@ def test_today_is_never_touched() -> None:
     shortest = RetentionSection.model_validate(
         {"images_days": dict.fromkeys(CLASSES, 1), "rows_days": dict.fromkeys(CLASSES, 1)}
     )
-    for removals in (retention.by_age(there, shortest, NOW), list(retention.by_space(there, NOW))):
+    for removals in (plan.by_age(there, shortest, NOW), list(plan.by_space(there, NOW))):
         newest = max(removal.end for removal in removals)
         assert newest == datetime(2026, 11, 21, tzinfo=UTC)  # of images: of Friday; Saturday is not over for a day
         assert max(removal.end for removal in removals if removal.kind is Kind.ROWS) == datetime(
@@ -101,11 +102,11 @@ def test_today_is_never_touched() -> None:
 def test_a_note_is_believed_for_a_week_and_for_its_classes() -> None:
     removal = Removal(Kind.IMAGES, NOW - 30 * DAY, NOW - 29 * DAY, {"PASS": NOW, "FAULT": NOW})
     today = date(2026, 11, 22)
-    assert not retention.is_done(removal, None, today)
-    assert retention.is_done(removal, Note(frozenset(CLASSES), date(2026, 11, 16)), today)
-    assert not retention.is_done(removal, Note(frozenset({"PASS"}), today), today)
-    assert not retention.is_done(removal, Note(frozenset(CLASSES), date(2026, 11, 15)), today)
-    assert not retention.is_done(removal, Note(frozenset(CLASSES), date(2026, 11, 23)), today)  # by a wrong clock
+    assert not plan.is_done(removal, None, today)
+    assert plan.is_done(removal, Note(frozenset(CLASSES), date(2026, 11, 16)), today)
+    assert not plan.is_done(removal, Note(frozenset({"PASS"}), today), today)
+    assert not plan.is_done(removal, Note(frozenset(CLASSES), date(2026, 11, 15)), today)
+    assert not plan.is_done(removal, Note(frozenset(CLASSES), date(2026, 11, 23)), today)  # by a wrong clock
 
 
 def test_one_setting_may_be_changed_alone_and_goes_through_a_file() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from deploy.exporting.source import Item, Source, file_name, picture_stem
-from storage.answers import ImageRef, ViewDetail
+from storage.query.answers import ImageRef, ViewDetail
 from storage.reviews import Finding
 
 SUFFIX = None

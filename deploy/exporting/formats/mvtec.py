@@ -16,8 +16,8 @@ from config.dataset import GOOD
 from config.errors import InputError
 from config.messages import Judgement
 from deploy.exporting.source import Item, Source, file_name, picture_stem
-from storage.answers import ViewDetail
-from storage.labels import Labels
+from storage.query.answers import ViewDetail
+from storage.query.labels import Labels
 from storage.reviews import Finding
 
 SUFFIX = None

@@ -22,15 +22,16 @@ from sqlalchemy.pool import NullPool
 
 from config.errors import StoreError
 from config.station import RetentionSection
-from storage import audit, bounds, packs, partitions, removal, retention, schema
-from storage.bounds import MB, Bound
+from storage import audit, partitions, schema
 from storage.chain import Head
 from storage.migrate import check
 from storage.partitions import Partition
-from storage.removal import Removed, Weight
-from storage.retention import MINIMUM, Kind, Note, Removal
+from storage.retention import bounds, packs, plan, removal
+from storage.retention.bounds import MB, Bound
+from storage.retention.plan import MINIMUM, Kind, Note, Removal
+from storage.retention.removal import Removed, Weight
+from storage.retention.survey import Holding, survey
 from storage.store import Store
-from storage.survey import Holding, survey
 
 _LOCK = 0x616E646F72  # held by the one that sweeps
 _SETTINGS = {
@@ -160,7 +161,7 @@ class Sweep:
 
     def _sweep(self, connection: Connection, now: datetime, swept: Swept) -> None:
         notes = _notes(connection)
-        for due in retention.by_age(_present(connection), self._keep, now):
+        for due in plan.by_age(_present(connection), self._keep, now):
             self._carry_out(connection, due, notes, now, swept)
         for bound in (*self._disks(), *bounds.of_sizes(self._keep, connection, self._store)):
             if bound.passed():
@@ -173,7 +174,7 @@ class Sweep:
 
     def _free(self, connection: Connection, bound: Bound, notes: dict[str, Note], now: datetime, swept: Swept) -> None:
         """Give up what may be given up, until there is enough."""
-        for due in retention.by_space(_present(connection), now, of_images=bound.of_images):
+        for due in plan.by_space(_present(connection), now, of_images=bound.of_images):
             if not bound.passed(_SLACK):
                 return
             self._carry_out(connection, due, notes, now, swept, bound)
@@ -197,14 +198,14 @@ class Sweep:
         """Do one removal, unless there is nothing to do, or it does not pay."""
         classes, note = frozenset(due.before), notes.get(due.partition.name)
         left_alone, until_s = self._later.get(due.partition, (frozenset(), 0.0))
-        if retention.is_done(due, note, now.date()) or (classes <= left_alone and time.monotonic() < until_s):
+        if plan.is_done(due, note, now.date()) or (classes <= left_alone and time.monotonic() < until_s):
             return
         with connection.begin():
             there = [one for one in _partitions_of(due) if one in partitions.present(connection)]
             own = self._weigh(connection, due, due.partition) if due.partition in there else None
             share = 1.0 if own is None else removal.share(due, own)  # of a week without verdicts: what nobody knows of
             going = []
-            if retention.is_worth(share) and (bound is None or _gives(due, own, bound)):
+            if plan.is_worth(share) and (bound is None or _gives(due, own, bound)):
                 going = [one for one in there if self._concerns(connection, due, one)]
         try:
             for one in going:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, and_, func, select
 
 from config.messages import Judgement, Reason
-from storage.answers import Latency, Summary, TruthCounts
+from storage.query.answers import Latency, Summary, TruthCounts
 from storage.schema import gate_report, milliseconds, seen, verdict, view
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)

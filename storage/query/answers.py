@@ -1,4 +1,4 @@
-"""What is answered of the stored parts: the types of `storage/query.py`."""
+"""What is answered of the stored parts: the types of `storage/query/service.py`."""
 
 from __future__ import annotations
 

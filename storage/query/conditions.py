@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.types import UserDefinedType
 
 from config.messages import Judgement, Reason
-from storage.filters import Filter, ReviewState
+from storage.query.filters import Filter, ReviewState
 from storage.schema import HOUR, defect, gate_report, hold, review, tally, verdict, view
 
 NOTABLE_VERDICTS = frozenset(Judgement) - {Judgement.PASS}

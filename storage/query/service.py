@@ -19,13 +19,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config.errors import InputError, StoreError
 from config.messages import Judgement
-from storage import counting, summaries
-from storage.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates, Seen, Summary
-from storage.filters import Filter
-from storage.lines import complete, find, read_map, times_of_images, whole
-from storage.lines import lines as lines_of
+from storage.query import counting, summaries
+from storage.query.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates, Seen, Summary
+from storage.query.filters import Filter
+from storage.query.lines import complete, find, read_map, times_of_images, whole
+from storage.query.lines import lines as lines_of
+from storage.query.search import Key, Search, search
 from storage.schema import WHOLE, image, seen, view
-from storage.search import Key, Search, search
 
 if TYPE_CHECKING:
     from storage.store import Store

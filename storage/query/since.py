@@ -1,4 +1,4 @@
-"""Since when? The last change of a score or of a rate, asked of the database; the mathematics is `storage/changes.py`.
+"""Since when? The last change of a score or of a rate, asked of the database; the mathematics is in `changes.py`.
 
 Few parts are looked at one by one. Of many, spans of time tell the span, and the parts around it tell the part. The
 spans are the hours of the tallies; where those are few, shorter ones, for the scatter of a few bins is hardly known.
@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import URL, Connection, select
 
-from storage import changes
-from storage.changes import Floats, Series
-from storage.filters import Filter
-from storage.population import Bins, Parts, Population, What
-from storage.reading import reading
+from storage.query import changes
+from storage.query.changes import Floats, Series
+from storage.query.filters import Filter
+from storage.query.population import Bins, Parts, Population, What
+from storage.query.reading import reading
 from storage.schema import verdict
 
 MOST_PARTS = 100_000  # looked at one by one

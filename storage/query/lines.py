@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, Table, func, select
 
 from config.messages import Judgement, Reason, Region
-from storage.answers import ImageRef, Part, PartLine, ViewDetail, ViewLine
-from storage.filters import Filter
+from storage.query.answers import ImageRef, Part, PartLine, ViewDetail, ViewLine
+from storage.query.filters import Filter
+from storage.query.scope import possible_runs, scope
 from storage.schema import WHOLE, defect, gate_report, image, seen, verdict, view
-from storage.scope import possible_runs, scope
 
 _AROUND_RUN = timedelta(hours=1)  # an image may come a little before the first verdict of its run, or after the last
 _COLUMNS = (

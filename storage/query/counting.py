@@ -11,12 +11,12 @@ from sqlalchemy import ColumnElement, FromClause, Function, Select, func, select
 
 from config.errors import InputError
 from config.messages import Judgement
-from storage.answers import Bucket, Counts, Rate, Rates
-from storage.conditions import conditions, of_tally
-from storage.filters import Filter
+from storage.query.answers import Bucket, Counts, Rate, Rates
+from storage.query.conditions import conditions, of_tally
+from storage.query.filters import Filter
+from storage.query.scope import Scope
+from storage.query.search import Chunk, Search
 from storage.schema import tally, verdict
-from storage.scope import Scope
-from storage.search import Chunk, Search
 
 COUNTED = 10_000  # parts that are counted one by one
 FOR_COUNTS, FOR_RATES = 12_000, 32_000  # rows that are looked at for one answer

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from config.errors import StoreError
 from storage import partitions, schema
 from storage.partitions import Partition
-from storage.retention import Kind, Note, Removal
+from storage.retention.plan import Kind, Note, Removal
 
 _LOCK_MS = 200
 _ATTEMPTS = 30

@@ -1,4 +1,4 @@
-"""The sweeper: a thread of the storage process that keeps what is stored within its bounds (`storage/retention.py`).
+"""The sweeper: a thread of the storage process that keeps what is stored within its bounds (`plan.py`).
 
 It sweeps every hour, and at once when a disk runs short. It never holds up the line: it has a connection of its own,
 waits for no lock where others would wait behind it, and what it has in hand when the process ends is rolled back.
@@ -17,8 +17,8 @@ from sqlalchemy import URL
 from config.errors import StoreError
 from config.log import Condition, logger
 from config.station import RetentionSection
+from storage.retention.sweep import Sweep, Swept
 from storage.store import Store
-from storage.sweep import Sweep, Swept
 
 _FIRST_S = 300.0  # the start has enough to do
 _EVERY_S = 3600.0

@@ -1,7 +1,7 @@
 """How the parts that a filter means are found, whatever it says: in chunks, by time, with a bound on the work.
 
-`storage/scope.py` bounds the time to look through. Where few rows of an index can be meant at all, those are looked at
-and the answer is whole. Else chunks of rows follow each other by time; from the second one on only the hours that hold,
+`scope.py` bounds the time to look through. Where few rows of an index can be meant at all, those are looked at and
+the answer is whole. Else chunks of rows follow each other by time; from the second one on only the hours that hold,
 by the tallies, what is asked for. After so many rows the search stops: whoever wants more goes on from there. So no
 question, however it is put together, takes much longer than others.
 """
@@ -30,10 +30,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from config.messages import Judgement
-from storage.conditions import Source, bundle_in_hour, conditions, lookups, of_defect, of_tally, sources
-from storage.filters import Filter
+from storage.query.conditions import Source, bundle_in_hour, conditions, lookups, of_defect, of_tally, sources
+from storage.query.filters import Filter
+from storage.query.scope import Scope, scope
 from storage.schema import SOUGHT, SOUGHT_DEFECT, defect, tally, verdict
-from storage.scope import Scope, scope
 
 FEW = 1_000  # rows of an index that are looked at at once, wherever in time they are
 FIRST, NEXT = 250, 10_000  # rows of a chunk

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, text
 
 from config.errors import ImageLostError, InputError
 from config.log import logger
-from storage.retention import MINIMUM, is_worth
+from storage.retention.plan import MINIMUM, is_worth
 from storage.store import Pack, Store
 
 _TOGETHER_BYTES = 16 * 1024 * 1024

@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from config.station import RetentionSection
-from storage import partitions, removal, retention, schema
+from storage import partitions, schema
 from storage.partitions import Partition, partition_of
-from storage.removal import Weight
-from storage.retention import CLASSES, Kind, Removal
+from storage.retention import plan, removal
+from storage.retention.plan import CLASSES, Kind, Removal
+from storage.retention.removal import Weight
 
 _KINDS = {schema.image: Kind.IMAGES, schema.view: Kind.MAPS, schema.verdict: Kind.ROWS}
 
@@ -48,13 +49,13 @@ def survey(connection: Connection, keep: RetentionSection, station: str, now: da
             rows_bytes[week] += _size_bytes(connection, one)
         if kind is None:
             continue
-        due = retention.expired(kind, one.start, one.end, keep, now)
+        due = plan.expired(kind, one.start, one.end, keep, now)
         weights = [weight for weight in removal.weigh(connection, due, one, station) if weight.name in found]
-        goes = retention.is_worth(removal.share(due, weights))
+        goes = plan.is_worth(removal.share(due, weights))
         for weight in weights:
             holding = found[str(weight.name)]
             _add(holding, kind, one, weight, goes=goes)
-            _look_ahead(holding, due, one, weight, retention.kept_for(kind, keep)[holding.name])
+            _look_ahead(holding, due, one, weight, plan.kept_for(kind, keep)[holding.name])
             if kind is Kind.ROWS:
                 parts[week][holding.name] = weight.rows
             elif kind is Kind.MAPS:

@@ -32,9 +32,9 @@ from sqlalchemy import (
 from config.errors import InputError
 from config.messages import Judgement
 from storage import partitions
-from storage.changes import Floats
-from storage.conditions import of_defect, of_tally, whole
-from storage.filters import Filter
+from storage.query.changes import Floats
+from storage.query.conditions import of_defect, of_tally, whole
+from storage.query.filters import Filter
 from storage.schema import audit, defect, tally, verdict
 
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, and_, or_, select
 
 from config.messages import Judgement
-from storage.filters import Filter
+from storage.query.filters import Filter
 from storage.schema import seen
 
 _TICK = timedelta(microseconds=1)  # of the database's clock
