@@ -293,6 +293,7 @@ class Recorded(Message):
 
     kind: ClassVar[str] = "recorded/1"
     record_ids: tuple[str, ...]
+    journalled_ns: int  # monotonic: when they were on disk
 
 
 class Health(Message):

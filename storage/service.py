@@ -171,12 +171,13 @@ class Storage(Service):
             if self._keeps(waiting.message) and waiting.message.record_id not in self._recent:
                 fresh.setdefault(waiting.message.record_id, waiting)
         self._write(list(fresh.values()))
+        now_ns = time.monotonic_ns()
         recorded: defaultdict[bytes, list[str]] = defaultdict(list)
         for message, _, peer in group:
             if peer != _OURSELVES and (not self._keeps(message) or message.record_id in self._recent):
                 recorded[peer].append(message.record_id)
         for peer, record_ids in recorded.items():
-            bus.send(self._records, Recorded(record_ids=tuple(record_ids)), to=peer)
+            bus.send(self._records, Recorded(record_ids=tuple(record_ids), journalled_ns=now_ns), to=peer)
         self._writer.wake()
         for waiting in group:
             self._settle(waiting, fresh)

@@ -61,10 +61,13 @@ def test_what_is_not_confirmed_is_sent_again_until_it_is(bus, tmp_path):
         seen += take(router, 1)
     assert {message.part_id for _, message in seen} == {"p0", "p1", "p2"}
 
-    assert courier.recorded(Recorded(record_ids=("gate:p0", "gate:p2", "gate:unknown"))) == ["gate:p0", "gate:p2"]
+    assert courier.recorded(Recorded(record_ids=("gate:p0", "gate:p2", "gate:unknown"), journalled_ns=1)) == [
+        "gate:p0",
+        "gate:p2",
+    ]
     assert len(courier) == 1
     assert courier.tick(now_ns) in {0, 1}
-    courier.recorded(Recorded(record_ids=("gate:p1",)))
+    courier.recorded(Recorded(record_ids=("gate:p1",), journalled_ns=1))
     assert courier.tick(now_ns + 10 * SECOND_NS) == 0
 
 

@@ -196,6 +196,6 @@ def test_what_waits_for_storage_is_bound_by_its_bytes(desk, monkeypatch):
     waiting = dict(desk.keeper._bytes)
     assert sum(waiting.values()) <= 40_000
     assert sum(size for header, size in received if header.record_id in waiting) == sum(waiting.values())
-    desk.keeper.recorded(Recorded(record_ids=tuple(waiting)))
+    desk.keeper.recorded(Recorded(record_ids=tuple(waiting), journalled_ns=1))
     assert not desk.keeper._bytes
     assert desk.counters["evidence"] == 8
