@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import pwd
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from datetime import UTC, datetime
 from config.errors import EXIT_FAILURE
 from config.home import Home, default_path
 from deploy.database import database
+from deploy.person import own_name
 from deploy.table import NOTHING, Screen
 from storage import store
 from storage.addresses import parse_database_url
@@ -47,7 +46,7 @@ def retention(arguments: argparse.Namespace) -> int:
     try:
         with database(home, "retention") as url:
             address = parse_database_url(url, "database URL")
-            sweep = Sweep(address, home.path, station.station, keep, images, Counter(), _account())
+            sweep = Sweep(address, home.path, station.station, keep, images, Counter(), own_name())
             holdings = sweep.survey(now)
             passed = sweep.passed()
             if not arguments.dry_run:
@@ -63,14 +62,6 @@ def retention(arguments: argparse.Namespace) -> int:
         lines = _lines(holdings, passed, swept)
         sys.stdout.writelines(line + "\n" for line in (*lines, *left, *([problem] if problem else [])))
     return EXIT_FAILURE if problem else 0
-
-
-def _account() -> str:
-    uid = os.getuid()
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
 
 
 def _as_json(one: Holding) -> dict[str, object]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import pwd
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from contextlib import contextmanager
 from config.errors import InputError
 from config.home import Home, default_path
 from deploy.database import database
+from deploy.person import own_name
 from deploy.table import NOTHING, Screen, clock
 from storage.reviews import Hold, Review, Reviews
 
@@ -29,7 +28,7 @@ def review(arguments: argparse.Namespace) -> int:
             added = reviews.add(
                 arguments.part_id,
                 arguments.finding.upper(),
-                arguments.by or _account(),
+                arguments.by or own_name(),
                 camera=arguments.camera,
                 region=arguments.region,
                 defect_class=arguments.defect_class,
@@ -50,14 +49,14 @@ def review(arguments: argparse.Namespace) -> int:
 def hold(arguments: argparse.Namespace) -> int:
     """Put a part on hold."""
     with _reviews(arguments, "hold") as reviews:
-        made = reviews.hold(arguments.part_id, arguments.reason, arguments.by or _account())
+        made = reviews.hold(arguments.part_id, arguments.reason, arguments.by or own_name())
     return _tell(arguments, made, f"{made.part_id} is on hold: {made.reason}")
 
 
 def release(arguments: argparse.Namespace) -> int:
     """Release a part."""
     with _reviews(arguments, "release") as reviews:
-        was = reviews.release(arguments.part_id, arguments.by or _account(), arguments.reason)
+        was = reviews.release(arguments.part_id, arguments.by or own_name(), arguments.reason)
     return _tell(arguments, was, f"{was.part_id} is released; {was.holder} had kept it: {was.reason}")
 
 
@@ -98,11 +97,3 @@ def _reviews(arguments: argparse.Namespace, doing: str) -> Iterator[Reviews]:
             yield reviews
         finally:
             reviews.close()
-
-
-def _account() -> str:
-    uid = os.getuid()
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

@@ -9,17 +9,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy import URL, ColumnElement, Executable, Row, and_, create_engine, func, select, tuple_
-from sqlalchemy.exc import SQLAlchemyError
 
-from config.errors import InputError, StoreError
+from config.errors import InputError
 from config.events import BEGAN, ENDED, Severity
 from config.files import explain
+from storage.failures import translated
 from storage.query.filters import Name
 from storage.schema import event
 
@@ -115,7 +114,7 @@ class EventService:
         return tuple(EventLine(**row._mapping) for row in found)  # noqa: SLF001 - public, despite its name
 
     def _rows(self, statement: Executable) -> Sequence[Row[Any]]:
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             return connection.execute(statement).all()
 
 
@@ -148,12 +147,3 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         return datetime.fromisoformat(time).astimezone(UTC), event_id
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"after: is no cursor of an earlier page: {cursor!r:.40}") from error
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-        raise StoreError(f"PostgreSQL: {lines[0]}") from error

@@ -10,20 +10,19 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy import URL, Connection, create_engine, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from config import files, recipe
 from config.errors import ConfigurationError, InputError, StoreError
 from config.recipe import Recipe
 from storage import audit, schema
+from storage.failures import translated
 from storage.query.answers import PartLine
 
 _CONNECT = {"connect_timeout": 3, "application_name": "andon library", "options": "-c statement_timeout=60000"}
@@ -55,7 +54,7 @@ class Library:
         own digest, which the verdict carries, but a person is misled by it.
         """
         warnings: list[str] = []
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             with connection.begin():
                 added = [("recipe", name, after) for name, after in _add_recipes(connection, recipes, warnings)]
                 added += [("bundle", name, after) for name, after in _add_bundles(connection, bundles)]
@@ -71,7 +70,7 @@ class Library:
 
         A view's `bundle` is the path where `bundle` puts the one that it pins, or an empty one where it pins none.
         """
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             found = connection.execute(
                 select(schema.recipe.c.content).where(schema.recipe.c.digest == digest)
             ).scalar_one_or_none()
@@ -102,7 +101,7 @@ class Library:
         statement = select(row.part_id, row.recipe_digest).where(
             row.part_id.in_([part.part_id for part in parts]), row.trigger_time.between(min(times), max(times))
         )
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             return {row.part_id: row.recipe_digest for row in connection.execute(statement)}
 
     def bundle(self, digest: str) -> Path:
@@ -110,7 +109,7 @@ class Library:
 
         Whoever opens the bundle verifies seal, signature and digest, as of every bundle.
         """
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             found = connection.execute(
                 select(schema.bundle.c.content).where(schema.bundle.c.digest == digest)
             ).scalar_one_or_none()
@@ -171,13 +170,3 @@ def _insert(connection: Connection, values: Mapping[str, object], into: str) -> 
     table = schema.metadata.tables[into]
     statement = insert(table).values(values).on_conflict_do_nothing().returning(table.c.digest)
     return connection.execute(statement).first() is not None
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        original = getattr(error, "orig", None) or error
-        lines = str(original).strip().splitlines() or [type(original).__name__]
-        raise StoreError(f"PostgreSQL: {lines[0]}") from error

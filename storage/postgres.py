@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from config.errors import InputError, StoreError
 from config.log import Condition, logger
 from storage import intake, partitions
+from storage.failures import reason
 from storage.journal import Journal
 from storage.migrate import check
 from storage.record import Position, Record
@@ -257,10 +258,9 @@ def _translated() -> Iterator[None]:
         yield
     except (DBAPIError, psycopg.Error) as error:
         original = error.orig if isinstance(error, DBAPIError) else error
-        lines = str(original).strip().splitlines() or [type(original).__name__]
         state = original.sqlstate if isinstance(original, psycopg.Error) else None
         if state == _STORED_ALREADY:
             raise _StoredAlreadyError from error
         if (state or "")[:2] in _REFUSALS or (state is None and isinstance(original, psycopg.DataError)):
-            raise _RefusedError(lines[0]) from error
-        raise StoreError(f"PostgreSQL: {lines[0]}") from error
+            raise _RefusedError(reason(error)) from error
+        raise StoreError(reason(error)) from error

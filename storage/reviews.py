@@ -16,11 +16,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import URL, Connection, RowMapping, create_engine, delete, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_once
-from sqlalchemy.exc import SQLAlchemyError
 
-from config.errors import InputError, StoreError
+from config.errors import InputError
 from storage import audit, partitions
 from storage.chain import Head
+from storage.failures import translated
 from storage.schema import defect, hold, review, verdict, view
 
 LONGEST_COMMENT = 2000
@@ -145,7 +145,7 @@ class Reviews:
 
     def of(self, part_id: str) -> tuple[list[Review], Hold | None]:
         """Return what people said of a part, oldest first, and its hold."""
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             found = connection.execute(
                 select(review).where(review.c.part_id == _id(part_id)).order_by(review.c.number)
             ).mappings()
@@ -154,7 +154,7 @@ class Reviews:
     @contextmanager
     def _changing(self) -> Iterator[_Change]:
         """Give a transaction in which no partition goes, and note its audit entry once it is committed."""
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             change = _Change(connection)
             with connection.begin():
                 partitions.hold(connection)
@@ -246,12 +246,3 @@ def _comment(said: str) -> str:
     if len(said) > LONGEST_COMMENT or not all(letter.isprintable() or letter == "\n" for letter in said):
         raise InputError(f"comment: must be at most {LONGEST_COMMENT} printable characters and line breaks")
     return said.strip()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-        raise StoreError(f"PostgreSQL: {lines[0]}") from error

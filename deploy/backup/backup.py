@@ -10,16 +10,12 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from config.errors import InputError, StoreError
@@ -29,6 +25,7 @@ from deploy.backup import state, tables
 from deploy.backup.archive import PIECE_BYTES, Meter, Progress, Writer
 from deploy.backup.manifest import FORMAT, Header, Manifest
 from storage import audit, migrate
+from storage.failures import translated
 from storage.retention import sweep
 
 _MB = 1_000_000
@@ -74,16 +71,6 @@ def back_up(home: Home, database_url: str, path: Path, who: str, progress: Progr
     made = Backup(path, digest, path.stat().st_size, (time.monotonic_ns() - began_ns) / 1e9, manifest)
     _note(engine, home, who, header, made)
     return made
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn the driver's errors into ours."""
-    try:
-        yield
-    except (SQLAlchemyError, psycopg.Error) as error:
-        lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-        raise StoreError(f"PostgreSQL: {lines[0]}") from error
 
 
 def _header(connection: Connection, station: Station) -> Header:

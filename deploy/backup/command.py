@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pwd
 import sys
 import time
 
@@ -14,6 +13,7 @@ from deploy.backup import backup as taking
 from deploy.backup.restore import restore as put_back
 from deploy.database import database
 from deploy.logbook import ScreenProgress
+from deploy.person import own_name
 
 _GENTLE = 10  # nice: the line goes first
 
@@ -23,7 +23,7 @@ def back_up(arguments: argparse.Namespace) -> int:
     os.nice(_GENTLE)
     home = Home(arguments.home or default_path())
     with database(home, "making a backup") as url:
-        made = taking.back_up(home, url, arguments.out, _own_name(), ScreenProgress())
+        made = taking.back_up(home, url, arguments.out, own_name(), ScreenProgress())
     values = {
         "file": str(made.path),
         "size_bytes": made.size_bytes,
@@ -46,7 +46,7 @@ def restore(arguments: argparse.Namespace) -> int:
     """Put a backup back; return the exit code."""
     began_s = time.monotonic()
     home = Home(arguments.home or default_path())
-    restored = put_back(arguments.file, home, _own_name(), ScreenProgress())
+    restored = put_back(arguments.file, home, own_name(), ScreenProgress())
     seconds = time.monotonic() - began_s
     start = f"andon up --home {home.path} --station {home.path / 'station.json'}"
     values = {**restored.model_dump(mode="json"), "seconds": round(seconds, 2), "start": start}
@@ -62,13 +62,6 @@ def restore(arguments: argparse.Namespace) -> int:
         lines.insert(0, f"THE AUDIT TRAIL IS NOT WHOLE, and was not when the backup was made: {restored.fault}")
     _say(values, lines, as_json=arguments.json)
     return 0
-
-
-def _own_name() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
 
 
 def _say(values: dict[str, object], lines: list[str], *, as_json: bool) -> None:

@@ -23,11 +23,11 @@ from config.errors import ConfigurationError, InputError, StoreError
 from config.home import Home
 from deploy.backup import state, tables
 from deploy.backup.archive import Meter, Progress, Reader
-from deploy.backup.backup import translated
 from deploy.database import running
 from deploy.lock import RESTORING, HomeLock
 from deploy.servers import DATABASE_VARIABLE, Postgres, external_database, leftovers
 from storage import audit, chain, migrate, schema
+from storage.failures import translated
 from storage.record import Position
 
 _MB = 1_000_000

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import URL, Connection, Row, create_engine, select, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from config.errors import InputError, StoreError
 from config.messages import Judgement
+from storage.failures import translated
 from storage.query import counting, summaries
 from storage.query.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates, Seen, Summary
 from storage.query.filters import Filter
@@ -252,14 +252,3 @@ def _read_cursor(cursor: str) -> Key:
         return Key(moment.astimezone(UTC), _name("after", part_id) if part_id != "" else "")
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"after: is no cursor of an earlier page: {cursor!r:.40}") from error
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn the driver's errors into StoreError."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        original = getattr(error, "orig", None) or error
-        lines = str(original).strip().splitlines() or [type(original).__name__]
-        raise StoreError(f"PostgreSQL: {lines[0]}") from error

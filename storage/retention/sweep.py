@@ -17,13 +17,13 @@ from threading import Event
 
 import psycopg
 from sqlalchemy import URL, Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from config.errors import StoreError
 from config.station import RetentionSection
 from storage import audit, partitions, schema
 from storage.chain import Head
+from storage.failures import translated
 from storage.migrate import check
 from storage.partitions import Partition
 from storage.retention import bounds, packs, plan, removal
@@ -123,13 +123,13 @@ class Sweep:
 
     def passed(self) -> list[str]:
         """Say which bounds are passed. Raise StoreError where the database or the store does not answer."""
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             all_bounds = (*self._disks(), *bounds.of_sizes(self._keep, connection, self._store))
             return [bound.said() for bound in all_bounds if bound.passed()]
 
     def survey(self, now: datetime) -> list[Holding]:
         """Weigh what is stored and what of it would go by age. Raise StoreError where the database does not answer."""
-        with _translated(), self._engine.connect() as connection, connection.begin():
+        with translated(), self._engine.connect() as connection, connection.begin():
             check(connection)
             return survey(connection, self._keep, self._station, now)
 
@@ -145,7 +145,7 @@ class Sweep:
         """Sweep once. Raise StoreError where the database or the store does not do its part, or another one sweeps."""
         swept = Swept()
         try:
-            with _translated(), self._engine.connect() as connection, _alone(connection):
+            with translated(), self._engine.connect() as connection, _alone(connection):
                 driver = connection.connection.driver_connection
                 assert isinstance(driver, psycopg.Connection)  # noqa: S101 - what the URL's driver makes
                 self._driver = driver
@@ -352,13 +352,3 @@ def _alone(connection: Connection) -> Iterator[None]:
     if not alone:
         raise StoreError("another sweep, or a backup, is at work on this database")
     yield  # closing the connection gives it back
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (DBAPIError, psycopg.Error) as error:
-        original = error.orig if isinstance(error, DBAPIError) else error
-        lines = str(original).strip().splitlines() or [type(original).__name__]
-        raise StoreError(f"PostgreSQL: {lines[0]}") from error
