@@ -142,6 +142,11 @@ defect = Table(
         postgresql_include=SOUGHT_DEFECT,
     ),
     Index(
+        "defect_product_time",
+        *("product", "trigger_time", "part_id"),
+        postgresql_include=[name for name in SOUGHT_DEFECT if name != "product"],
+    ),
+    Index(
         "defect_class_time",
         *("defect_class", "trigger_time", "part_id"),
         postgresql_where=text("defect_class IS NOT NULL"),

@@ -21,7 +21,7 @@ _KEYS = {  # of each partition: the identity of the message, in which the time h
 _INDEXES = (  # forth and back: the same name may mean another index then
     *("verdict_time", "verdict_product_time", "verdict_verdict_time", "verdict_score", "verdict_run"),
     *("verdict_notable", "verdict_reasons", "verdict_challenge", "view_bundle", "gate_report_unconfirmed"),
-    *("defect_time", "defect_class_time", "defect_area", "defect_center"),
+    *("defect_time", "defect_product_time", "defect_class_time", "defect_area", "defect_center"),
 )
 _MONDAY = "1970-01-05 00:00:00+00"
 
@@ -102,6 +102,8 @@ CREATE TABLE defect (
 ) PARTITION BY RANGE (trigger_time);
 CREATE INDEX defect_time ON defect (trigger_time, part_id)
     INCLUDE (camera, product, defect_class, area_px, center_x, center_y);
+CREATE INDEX defect_product_time ON defect (product, trigger_time, part_id)
+    INCLUDE (camera, defect_class, area_px, center_x, center_y);
 CREATE INDEX defect_class_time ON defect (defect_class, trigger_time, part_id) WHERE defect_class IS NOT NULL;
 CREATE INDEX defect_area ON defect (area_px);
 CREATE INDEX defect_center ON defect USING gist (point(center_x, center_y));
