@@ -540,6 +540,11 @@ def test_s3_that_answers_wrongly_loses_nothing(answer):
                 if connection.recv(65536).startswith(b"STOP"):
                     return
                 connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(1)
+                with contextlib.suppress(OSError):
+                    while connection.recv(65536):  # a request that is not read to its end is answered by a reset
+                        pass
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

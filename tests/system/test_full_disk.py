@@ -123,7 +123,7 @@ def test_full_disk_of_postgres_loses_and_doubles_nothing(servers: Servers) -> No
             small.postgres.process.wait(20)
             small.postgres.start()  # as the supervisor does
         until(lambda: storage.stored() == sent and storage.stored("image") == sent, storage.said, 60)
-        summary = storage.query.service.summary(RUN)
+        summary = storage.query.summary(RUN)
         assert (summary.recorded, summary.doubled) == (sent, 0)
         until(small.is_ready, storage.said)
         assert storage.events("not_written began") == storage.events("not_written ended") == 1
@@ -153,7 +153,7 @@ def test_room_is_made_before_a_disk_is_full_and_where_none_can_be_made_it_is_sai
         small.fill(leave_mb=50)
         storage.start()
         until(lambda: storage.events("swept") == 1, storage.said)
-        swept = next(line for line in storage.query.lines() if line["event"] == "swept")
+        swept = next(line for line in storage.lines() if line["event"] == "swept")
         assert 100 <= int(str(swept["images_removed"])) <= 399
         assert swept["rows_removed"] == 0
         assert small.free_mb() >= 60
