@@ -43,7 +43,7 @@ def rows(parts: Sequence[bytes], position: int) -> Made:
         known = ", ".join(sorted(name.decode() for name in _MAKERS))
         raise InputError(f"{kind[:40]!r} is no kind of record: known are {known}")
     try:
-        return make(from_json(parts[1]), parts[2:], position)
+        return make(from_json(parts[1], cache_strings="keys"), parts[2:], position)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"{kind.decode()}: cannot be read: {type(error).__name__}: {error}") from error
 
