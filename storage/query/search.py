@@ -143,7 +143,14 @@ class Search:
         if limited and source.table is verdict and not conditions(self.chosen, verdict, self.scope.bundles, source):
             yield self._chunk(source, [self._span])  # every row is meant
             return
-        for group in self._groups(source, min(FIRST, piece), min(NEXT, piece)):
+        by_hours = source.table is verdict and not source.rare
+        if limited:
+            groups = self._few_first(source, min(FIRST, piece), min(NEXT, piece), by_hours=by_hours)
+        elif by_hours:
+            groups = self._by_hours(source, self._span, most)
+        else:
+            groups = self._by_rows(source, self._span, piece, piece)
+        for group in groups:
             yield self._chunk(source, group.spans)
             left -= group.rows + cost * group.meant
             if left <= 0:
@@ -173,16 +180,14 @@ class Search:
         fewest = min(range(len(rare)), key=rows.__getitem__)
         return rare[fewest] if rows[fewest] <= FEW else None
 
-    def _groups(self, source: Source, first: int, following: int) -> Iterator[_Group]:
-        """Divide what is to be looked at: `first` rows, then by `following`, of hours only that can help."""
+    def _few_first(self, source: Source, first: int, following: int, *, by_hours: bool) -> Iterator[_Group]:
+        """Divide what is to be looked at: a few rows, and if these are not enough only hours that can help."""
         groups = self._by_rows(source, self._span, first, following)
         group = next(groups)
         yield group
         if group.end is None:
             return
-        if source.table is verdict and not source.rare:
-            groups = self._by_hours(source, self._after(self._span, group.end), NEXT)
-        yield from groups
+        yield from self._by_hours(source, self._after(self._span, group.end), NEXT) if by_hours else groups
 
     def _by_rows(self, source: Source, span: _Span, rows: int, following: int) -> Iterator[_Group]:
         """Divide a span into pieces of so many rows."""
