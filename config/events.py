@@ -10,6 +10,8 @@ import time
 import uuid
 from typing import Literal
 
+from msgspec.structs import replace
+
 from config.messages import Event
 
 Severity = Literal["INFO", "WARNING", "ALARM"]
@@ -33,13 +35,13 @@ def happened(station: str, service: str, name: str, severity: Severity, detail: 
 def began(station: str, service: str, name: str, severity: Severity, detail: str = "") -> Event:
     """Return the beginning of a condition, now."""
     event = happened(station, service, name, severity, detail)
-    return event.model_copy(update={"event_id": f"{event.event_id}{BEGAN}", "state": "BEGAN"})
+    return replace(event, event_id=f"{event.event_id}{BEGAN}", state="BEGAN")
 
 
 def ended(beginning: Event, detail: str = "") -> Event:
     """Return the end of a condition, now; the same whenever it is made, but for time and detail."""
-    changes = {"event_id": end_of(beginning.event_id), "time_ns": time.time_ns(), "state": "ENDED", "detail": detail}
-    return beginning.model_copy(update=changes)
+    identity = end_of(beginning.event_id)
+    return replace(beginning, event_id=identity, time_ns=time.time_ns(), state="ENDED", detail=detail)
 
 
 def end_of(event_id: str) -> str:

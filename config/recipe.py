@@ -79,7 +79,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     product: str = Field(min_length=1, max_length=64)
     job: int = Field(ge=1, le=65535)
-    version: int = Field(default=1, ge=1)
+    version: int = Field(default=1, ge=1, lt=2**31)
     deadline_ms: int = Field(default=500, ge=5, le=60_000)
     review_gate: GateCommand = GateCommand.REJECT
     fail_safe: Literal["reject", "stop"] = "reject"

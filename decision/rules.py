@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import cv2
 import numpy as np
+from msgspec.structs import replace
 
 from config import recipe as recipes
 from config.errors import ConfigurationError
@@ -113,9 +114,9 @@ def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, ro
     seen, anomaly_map = answer.prediction, answer.anomaly_map
     if recipe.bundle_digest is not None and seen.bundle_digest != recipe.bundle_digest:
         return _fault(camera, Reason.WRONG_BUNDLE, recipe, answer)
-    if not math.isfinite(seen.score) or not np.isfinite(anomaly_map).all():
-        return _fault(camera, Reason.NOT_FINITE, recipe, answer)
     score = seen.score
+    if score is None or not math.isfinite(score) or not np.isfinite(anomaly_map).all():
+        return _fault(camera, Reason.NOT_FINITE, recipe, answer)
     if roi is not None:
         anomaly_map = np.where(roi.cells(seen.map_shape), anomaly_map, np.float32(-np.inf))
         score = float(anomaly_map.max())
@@ -155,7 +156,7 @@ def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[
     if now_ns > trigger.deadline_ns and verdict is not Judgement.FAULT:
         verdict, reasons = Judgement.FAULT, (Reason.LATE,)  # right, and too late to be relied on
     if not recipes.kept(recipe, verdict, trigger.sequence).map:
-        views = tuple(view.model_copy(update={"map_shape": None}) for view in views)
+        views = tuple(replace(view, map_shape=None) for view in views)
     payload = []
     for view in views:
         answer = part.answers.get(view.camera)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import zmq
+from msgspec.structs import replace
 
 from config import bus, plugins
 from config.courier import Courier
@@ -163,7 +164,7 @@ class Decision(Service):
                 bus.send(self._triggers, known, to=peer)
                 return
             if self._recipe is None:
-                message = message.model_copy(update={"recipe": ""})
+                message = replace(message, recipe="")
             self.counters["triggers"] += 1
             self._docket.trigger(message)
         elif isinstance(message, Loss):

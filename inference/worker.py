@@ -145,7 +145,7 @@ class Worker(Service):
         self.counters["batches"] += 1
         for waiting, score, anomaly_map in zip(batch, scores, maps, strict=True):
             frame = waiting.frame
-            prediction = Prediction.model_construct(
+            prediction = Prediction(
                 frame_id=frame.frame_id,
                 part_id=frame.part_id,
                 camera=frame.camera,

@@ -11,7 +11,7 @@ import cv2
 
 from config.errors import InputError
 from config.mailbox import Mailbox
-from config.messages import Evidence
+from config.messages import Evidence, Purpose
 from config.recipe import Fidelity
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def pictures(job: Judged, image_side_px: int) -> list[tuple[Evidence, bytes]]:
 
 
 def _picture(
-    job: Judged, purpose: str, region: int | None, pixels: Pixels, *, exact: bool = False
+    job: Judged, purpose: Purpose, region: int | None, pixels: Pixels, *, exact: bool = False
 ) -> tuple[Evidence, bytes]:
     suffix, options = _PNG if exact else _JPEG
     encoded, content = cv2.imencode(suffix, pixels, options)
@@ -123,17 +123,15 @@ def _picture(
             f"{job.verdict.part_id}/{job.camera}: pixels of shape {pixels.shape} cannot be encoded as {suffix[1:]}"
         )
     height_px, width_px = pixels.shape[:2]
-    header = Evidence.model_validate(
-        {
-            "part_id": job.verdict.part_id,
-            "trigger_time_ns": job.verdict.trigger_time_ns,
-            "camera": job.camera,
-            "purpose": purpose,
-            "region": region,
-            "encoding": "png" if exact else "jpeg",
-            "width_px": width_px,
-            "height_px": height_px,
-        }
+    header = Evidence(
+        part_id=job.verdict.part_id,
+        trigger_time_ns=job.verdict.trigger_time_ns,
+        camera=job.camera,
+        purpose=purpose,
+        region=region,
+        encoding="png" if exact else "jpeg",
+        width_px=width_px,
+        height_px=height_px,
     )
     return header, content.tobytes()
 

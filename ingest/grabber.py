@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import zmq
+from msgspec.structs import replace
 
 from config import bus, plugins
 from config.errors import ConfigurationError
@@ -234,7 +235,7 @@ class Grabber(Service):
                 payload = [held.pixels.tobytes()]
             elif frame.slot and not self._crew.workers[peer].shares_memory:
                 payload = [self._shutter.view(frame.slot, frame.shape).tobytes()]
-                frame = frame.model_copy(update={"slot": None})
+                frame = replace(frame, slot=None)
             if bus.send(self._frames, frame, payload, to=peer):
                 self.counters["frames_sent"] += 1
             else:

@@ -37,7 +37,7 @@ from redis.retry import Retry
 
 from config.errors import StoreError
 from config.log import Condition
-from config.messages import Event, Evidence, GateOutcome, GateReport, Health, Judgement, Verdict
+from config.messages import Event, Evidence, GateOutcome, GateReport, Health, Judgement, Verdict, as_json
 from storage.addresses import REDIS
 from storage.pictures import Bound, Pictures
 
@@ -211,10 +211,10 @@ class LivePicture(threading.Thread):
         """Add what shows a message, and return what is written."""
         match message:
             case Verdict():
-                _append(pipeline, self._keys.parts, {"part_id": message.part_id, "verdict": message.model_dump_json()})
+                _append(pipeline, self._keys.parts, {"part_id": message.part_id, "verdict": as_json(message)})
                 return "parts"
             case GateReport():
-                fields: _Fields = {"part_id": message.part_id, "gate_report": message.model_dump_json()}
+                fields: _Fields = {"part_id": message.part_id, "gate_report": as_json(message)}
                 _append(pipeline, self._keys.gates, fields)
                 return "gates"
             case Evidence():
@@ -222,10 +222,10 @@ class LivePicture(threading.Thread):
                 self._pictures.set(pipeline, name, b"".join(payload))
                 return "images"
             case Event():
-                _append(pipeline, self._keys.events, {"event_id": message.event_id, "event": message.model_dump_json()})
+                _append(pipeline, self._keys.events, {"event_id": message.event_id, "event": as_json(message)})
                 return "events"
             case Health():
-                pipeline.set(self._keys.health(message.service), message.model_dump_json(), px=_HEALTH_MS)
+                pipeline.set(self._keys.health(message.service), as_json(message), px=_HEALTH_MS)
                 return "health"
 
     def _add_counters(self, pipeline: Pipeline) -> None:
@@ -235,7 +235,7 @@ class LivePicture(threading.Thread):
 
     def _add_alarms(self, pipeline: Pipeline) -> None:
         pipeline.delete(self._keys.alarms)
-        on: _Fields = {f"{event.service}:{event.name}": event.model_dump_json() for event in self.alarms}
+        on: _Fields = {f"{event.service}:{event.name}": as_json(event) for event in self.alarms}
         if on:
             pipeline.hset(self._keys.alarms, mapping=on)
             pipeline.pexpire(self._keys.alarms, _HEALTH_MS)

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from config import files
-from config.errors import ConfigurationError
+from config.errors import MessageError
 from config.events import Severity
 from config.log import Condition, logger
-from config.messages import Event, Health
+from config.messages import Event, Health, as_json, from_json
 from storage.watch import Memory, Watch
 
 _WAITING = 1000  # events, while the journal takes none
@@ -75,8 +75,8 @@ class Lookout:
 
     def _recall(self) -> Memory | None:
         try:
-            return files.read(self._file, Memory) if self._file.exists() else None
-        except ConfigurationError as error:
+            return from_json(Memory, self._file.read_bytes()) if self._file.exists() else None
+        except (OSError, MessageError) as error:
             logger().warning("which alarms were on is not known any more", error=str(error))
             return None
 
@@ -86,7 +86,7 @@ class Lookout:
         if memory == self._remembered:
             return
         try:
-            files.write(self._file, memory.model_dump_json().encode())
+            files.write(self._file, as_json(memory))
         except OSError as error:
             self._forgetful.occur(error=str(error))
         else:

@@ -14,10 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from threading import Event, Thread
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
-from sqlalchemy import URL, Connection, Table, create_engine, select, text
+from sqlalchemy import URL, Connection, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -25,10 +25,11 @@ from config.errors import InputError, StoreError
 from config.log import Condition, logger
 from storage import intake, partitions
 from storage.failures import reason
+from storage.incoming import Incoming
 from storage.journal import Journal
 from storage.migrate import check
 from storage.record import Position, Record
-from storage.rows import COLUMNS, Row, rows
+from storage.rows import COLUMNS, Made, moment, rows
 from storage.schema import image, journal_cursor
 
 if TYPE_CHECKING:
@@ -51,17 +52,11 @@ _REFUSALS = {"22", "23", "54"}  # SQLSTATE classes: data exception, integrity vi
 _STORED_ALREADY = "23505"  # unique violation
 
 
-class _Ready(NamedTuple):
-    """A record and the rows that it becomes."""
-
-    record: Record
-    rows: list[tuple[Table, Row]]
-
-
 class _Batch(NamedTuple):
-    """What is written in one transaction, and the position after it."""
+    """What is written in one transaction: records, what becomes of them, and the position after them."""
 
-    ready: list[_Ready]
+    records: Sequence[Record]
+    incoming: Incoming
     end: Position
 
 
@@ -158,7 +153,7 @@ class PostgresWriter(Thread):
                 behind = self._journal.behind_bytes(batch.end) >= _BATCH_BYTES
                 ahead = beside.submit(self._prepare, batch.end) if behind else None
                 if batch.end != self._position:
-                    self._write(connection, batch.ready, batch.end)
+                    self._write(connection, batch)
                     self._journal.release(self._position)
                 elif self._stopping.is_set():
                     return
@@ -169,16 +164,29 @@ class PostgresWriter(Thread):
                     self._stopping.wait(_PAUSE_S)
 
     def _prepare(self, start: Position) -> _Batch:
-        """Read what follows `start`, make rows of it, and bring its images where they belong."""
+        """Read what follows `start` and make it ready."""
         batch = self._journal.read(start, _BATCH_BYTES)
-        ready = []
-        for record in batch.records:
-            place = record.start.segment << 32 | record.start.offset
+        return self._made(batch.records, batch.end)
+
+    def _made(self, records: Sequence[Record], end: Position) -> _Batch:
+        """Make rows of records, bring their images where they belong, and keep aside what is no record of ours."""
+        incoming = Incoming()
+        taken: list[Record] = []
+        placing: list[Made] = []
+        for record in records:
             try:
-                ready.append(_Ready(record, rows(record.parts, place)))
+                made = rows(record.parts, record.start.segment << 32 | record.start.offset)
+                if self._store is not None and made[0][0] is image:
+                    placing.append(made)
+                else:
+                    incoming.add(made)
+                taken.append(record)
             except InputError as error:
                 self._journal.refuse(record, str(error))
-        return _Batch(ready if self._store is None else _placed(ready, self._store), batch.end)
+        if placing and self._store is not None:
+            for made in _placed(placing, self._store):
+                incoming.add(made)
+        return _Batch(taken, incoming, end)
 
     def _ask(self, connection: Connection) -> None:
         """Find out whether the server is still there."""
@@ -187,36 +195,33 @@ class PostgresWriter(Thread):
             connection.execute(select(1))
         self._asked_ns = None
 
-    def _write(self, connection: Connection, ready: Sequence[_Ready], end: Position) -> None:
+    def _write(self, connection: Connection, batch: _Batch) -> None:
         """Write records, and the cursor after each part of them; keep aside what is refused."""
         try:
-            self._transact(connection, ready, end)
+            self._transact(connection, batch)
         except _RefusedError as error:
-            if len(ready) == 1:
-                self._journal.refuse(ready[0].record, str(error))
-                self._transact(connection, [], end)
+            records = batch.records
+            if len(records) == 1:
+                self._journal.refuse(records[0], str(error))
+                self._transact(connection, _Batch([], Incoming(), batch.end))
                 return
-            middle = len(ready) // 2
-            self._write(connection, ready[:middle], ready[middle - 1].record.end)
-            self._write(connection, ready[middle:], end)
+            middle = len(records) // 2
+            self._write(connection, self._made(records[:middle], records[middle - 1].end))
+            self._write(connection, self._made(records[middle:], batch.end))
 
-    def _transact(self, connection: Connection, ready: Sequence[_Ready], end: Position) -> None:
-        incoming: defaultdict[Table, list[Row]] = defaultdict(list)
-        for _, made in ready:
-            for table, row in made:
-                incoming[table].append(row)
+    def _transact(self, connection: Connection, batch: _Batch) -> None:
         self._asked_ns = time.monotonic_ns()
         try:
             with _translated(), connection.begin():
-                known = intake.take(connection, incoming)
-                intake.move_cursor(connection, self._journal.identity, end)
+                known = intake.take(connection, batch.incoming)
+                intake.move_cursor(connection, self._journal.identity, batch.end)
         except _StoredAlreadyError:
             with _translated(), connection.begin():
-                known = intake.take_missing(connection, incoming)
-                intake.move_cursor(connection, self._journal.identity, end)
+                known = intake.take_missing(connection, batch.incoming)
+                intake.move_cursor(connection, self._journal.identity, batch.end)
         self._asked_ns = None
-        self._position = end
-        self._counters["written"] += len(ready)
+        self._position = batch.end
+        self._counters["written"] += len(batch.records)
         self._counters["rows_already_stored"] += known
 
 
@@ -228,27 +233,16 @@ class _StoredAlreadyError(Exception):
     """One of these rows is stored already."""
 
 
-def _placed(ready: Sequence[_Ready], store: Store) -> list[_Ready]:
-    """Put the images of records into the store; what stays in their rows is where they are."""
+def _placed(made: Sequence[Made], store: Store) -> Iterator[Made]:
+    """Put images into the store, each the one row of its record; yield the rows that say where they are."""
     at = {name: COLUMNS[image].index(name) for name in ("trigger_time", "content", "place")}
-    found = [row for one in ready for table, row in one.rows if table is image]
-    places: dict[int, str] = {}
-    by_day: defaultdict[date, list[Row]] = defaultdict(list)
-    for row in found:
-        by_day[row[at["trigger_time"]].date()].append(row)
-    for day, of_day in by_day.items():
-        put = store.put(day, [row[at["content"]] for row in of_day])
-        places.update(zip(map(id, of_day), put, strict=True))
-
-    def placed(row: Row) -> Row:
-        fields = list(row)
-        fields[at["content"]], fields[at["place"]] = None, places[id(row)]
-        return tuple(fields)
-
-    return [
-        _Ready(one.record, [(table, placed(row) if table is image else row) for table, row in one.rows])
-        for one in ready
-    ]
+    by_day: defaultdict[date, list[list[Any]]] = defaultdict(list)
+    for ((_, row),) in made:
+        by_day[moment(row[at["trigger_time"]]).date()].append(list(row))
+    for day, found in by_day.items():
+        for fields, place in zip(found, store.put(day, [row[at["content"]] for row in found]), strict=True):
+            fields[at["content"]], fields[at["place"]] = None, place
+            yield [(image, tuple(fields))]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ MOST_SEGMENTS = 1 << 31  # a segment and an offset together are one of PostgreSQ
 
 _MARK = b"AJ1\n"
 _HEADER = struct.Struct("<4sII")  # mark, length of the body, checksum
+_START = struct.Struct("<4sIII")  # and how many parts
 _PLACE = struct.Struct("<QQ")  # segment, offset
 _COUNT = struct.Struct("<I")
 
@@ -66,7 +67,7 @@ def fits(parts: Parts) -> bool:
 def encode(parts: Parts, place: Position) -> bytes:
     """Return the record of a message's parts, which must fit, for this place and no other."""
     body = b"".join((struct.pack(f"<{len(parts) + 1}I", len(parts), *map(len, parts)), *parts))
-    return _HEADER.pack(_MARK, len(body), _checksum(place, body)) + body
+    return _HEADER.pack(_MARK, len(body), _checksum(*place, body)) + body
 
 
 def parse(content: bytes, start: Position, more_bytes: int = 0) -> Iterator[Record | Damage]:
@@ -97,32 +98,31 @@ def claimed_bytes(content: bytes) -> int:
     return _HEADER.size + int(length)
 
 
-def _checksum(place: Position, body: bytes | memoryview) -> int:
-    return zlib.crc32(body, zlib.crc32(_PLACE.pack(*place)))
+def _checksum(segment: int, offset: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(_PLACE.pack(segment, offset)))
 
 
 def _record(content: bytes, place: int, start: Position) -> Record | None:
     """Return the record that begins at `place` of what was read from `start` on; None if there is none."""
     begin = place + _HEADER.size
-    if begin + _COUNT.size > len(content):
+    at = begin + _COUNT.size
+    if at > len(content):
         return None
-    mark, length, checksum = _HEADER.unpack_from(content, place)
+    mark, length, checksum, count = _START.unpack_from(content, place)
     end = begin + length
     if mark != _MARK or end > len(content) or end - place > LARGEST_BYTES:
         return None
-    count = _COUNT.unpack_from(content, begin)[0]
-    at = begin + _COUNT.size * (count + 1)
-    if count > MOST_PARTS or at > end:
-        return None
-    sizes = struct.unpack_from(f"<{count}I", content, begin + _COUNT.size)
-    position = start.further(place)
-    if at + sum(sizes) != end or _checksum(position, memoryview(content)[begin:end]) != checksum:
+    part = at + _COUNT.size * count
+    segment, offset = start
+    if count > MOST_PARTS or part > end or _checksum(segment, offset + place, content[begin:end]) != checksum:
         return None
     parts = []
-    for part in sizes:
-        parts.append(content[at : at + part])
-        at += part
-    return Record(parts, position, start.further(end))
+    for (size_bytes,) in _COUNT.iter_unpack(content[at:part]):
+        parts.append(content[part : part + size_bytes])
+        part += size_bytes
+    if part != end:
+        return None
+    return Record(parts, Position(segment, offset + place), Position(segment, offset + end))
 
 
 def _is_open(content: bytes, place: int, more_bytes: int) -> bool:

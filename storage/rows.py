@@ -1,51 +1,64 @@
 """What a record becomes in PostgreSQL: rows of `storage/schema.py`, in the order of `COLUMNS`. Pure.
 
-A record was checked as a whole when it came in (`config/messages.py`) and lies in the journal as it came. Here it is
-read as plain JSON, which takes a third of the time of making a message of it once more, and is checked for what no row
-can say; whatever is wrong with it all the same is an InputError.
+Times stand as PostgreSQL keeps them, in microseconds since 2000, and names as its array of them: for these psycopg has
+no encoder in C, and its others took longer than all the rest of a row.
+
+A record lies in the journal as it came. It is read as the message that it is (`config/messages.py`), which also says
+that every number fits its column, and is checked for what no row can say.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from pydantic_core import from_json
+from msgspec.structs import astuple
 from sqlalchemy import Table
 
-from config.errors import InputError
-from config.messages import Event, Evidence, GateCommand, GateOutcome, GateReport, Judgement, Verdict
+from config.errors import InputError, MessageError
+from config.messages import Event, Evidence, GateCommand, GateOutcome, GateReport, Region, Verdict, decode
 from storage import schema
 
 Row = tuple[Any, ...]
-Header = Mapping[str, Any]
 Made = list[tuple[Table, Row]]
 
 COLUMNS = {
     table: tuple(column.name for column in table.columns if column.server_default is None)
     for table in (schema.verdict, schema.view, schema.defect, schema.gate_report, schema.image, schema.event)
 }
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST_NS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 10**9
-_JUDGEMENTS = frozenset(judgement.value for judgement in Judgement)
-_NO_FRAME, _NO_MAP = (None, None, None), (None, None)
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH_US = int(EPOCH.timestamp()) * 1_000_000
+_TEXT = 25  # the oid of PostgreSQL's text
+_NO_TRUTH, _NO_FRAME, _NO_MAP = (None, None, None, False), (None, None, None), (None, None)
 _MAP_ITEM_BYTES = 2  # float16
 _DEFLATE_LEVEL = 1  # higher ones save 1 % of a map and take half as long again
 
 
 def rows(parts: Sequence[bytes], position: int) -> Made:
     """Return the rows of the record whose parts lie at `position`; raise InputError for what no row can say."""
-    kind = bytes(parts[0]) if parts else b""
-    make = _MAKERS.get(kind)
-    if make is None:
-        known = ", ".join(sorted(name.decode() for name in _MAKERS))
-        raise InputError(f"{kind[:40]!r} is no kind of record: known are {known}")
     try:
-        return make(from_json(parts[1], cache_strings="keys"), parts[2:], position)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"{kind.decode()}: cannot be read: {type(error).__name__}: {error}") from error
+        header, payload = decode(parts)
+    except MessageError as error:
+        raise InputError(str(error)) from error
+    match header:
+        case Verdict():
+            return _verdict(header, payload, position)
+        case GateReport():
+            return _gate_report(header)
+        case Evidence():
+            return _image(header, payload)
+        case Event():
+            return _event(header)
+    raise InputError(f"{header.kind}: is no kind of record: verdicts, gate reports, evidence and events are")
+
+
+def moment(time_us: int) -> datetime:
+    """Return the time that stands as `time_us` in a row."""
+    return EPOCH + timedelta(microseconds=time_us)
 
 
 def confirmed(command: str, outcome: str | None) -> bool:
@@ -55,74 +68,63 @@ def confirmed(command: str, outcome: str | None) -> bool:
 
 def _run_of(part_id: str, station: str, sequence: int) -> str:
     """Return the run that a part belongs to: its id is `<station>-<run>-<sequence, 8 digits>`."""
-    run, _, _ = part_id[len(station) + 1 :].rpartition("-")
-    if not run or f"{station}-{run}-{sequence:08}" != part_id:
+    named, _, number = part_id.rpartition("-")
+    run = named[len(station) + 1 :]
+    if not run or not named.startswith(f"{station}-") or number != f"{sequence:08}":
         raise InputError(f"part_id {part_id!r:.80}: expected {station}-<run>-{sequence:08}")
-    return str(run)
+    return run
 
 
-def _judgement(value: str) -> str:
-    if value not in _JUDGEMENTS:
-        raise InputError(f"verdict {value!r:.40}: there is no such verdict")
-    return value
-
-
-def _verdict(header: Header, payload: Sequence[bytes], position: int) -> Made:
-    part_id, station, sequence, product = header["part_id"], header["station"], header["sequence"], header["product"]
-    time = _time(header["trigger_time_ns"])
-    views = header["views"]
-    truth = header["truth"] or {}
-    scores = [view["score"] for view in views if view["score"] is not None]
+def _verdict(header: Verdict, payload: Sequence[bytes], position: int) -> Made:
+    part_id, product, truth = header.part_id, header.product, header.truth
+    time = _time(header.trigger_time_ns)
+    scores = [view.score for view in header.views if view.score is not None]
     row = (
         time,
         part_id,
-        _run_of(part_id, station, sequence),
-        sequence,
-        station,
-        header["line"],
+        _run_of(part_id, header.station, header.sequence),
+        header.sequence,
+        header.station,
+        header.line,
         product,
-        header["recipe"],
-        header["recipe_version"],
-        header["recipe_digest"],
-        _judgement(header["verdict"]),
-        header["reasons"],
+        header.recipe,
+        header.recipe_version,
+        header.recipe_digest,
+        header.verdict,
+        _array(header.reasons),
         max(scores) if scores else None,
-        header["gate"],
-        header["trigger_ns"],
-        header["judged_ns"],
-        header["deadline_ns"],
-        truth.get("good"),
-        truth.get("defect"),
-        truth.get("source"),
-        truth.get("challenge", False),
+        header.gate,
+        header.trigger_ns,
+        header.judged_ns,
+        header.deadline_ns,
+        *((truth.good, truth.defect, truth.source, truth.challenge) if truth else _NO_TRUTH),
         position,
     )
     made: Made = [(schema.verdict, row)]
     maps = iter(payload)
-    for view in views:
-        camera, frame_shape, map_shape = view["camera"], view["frame_shape"], view["map_shape"]
+    for view in header.views:
         view_row = (
             part_id,
-            camera,
+            view.camera,
             time,
-            _judgement(view["verdict"]),
-            view["reasons"],
-            view["score"],
-            view["review_above"],
-            view["reject_above"],
-            view["bundle_digest"],
-            *(frame_shape or _NO_FRAME),
-            *(map_shape or _NO_MAP),
-            _map(camera, map_shape, next(maps, b"")) if map_shape else None,
-            view["worker"],
-            view["batch_size"],
-            view["received_ns"],
-            view["started_ns"],
-            view["finished_ns"],
+            view.verdict,
+            _array(view.reasons),
+            view.score,
+            view.review_above,
+            view.reject_above,
+            view.bundle_digest,
+            *(view.frame_shape or _NO_FRAME),
+            *(view.map_shape or _NO_MAP),
+            _map(view.camera, view.map_shape, next(maps, b"")) if view.map_shape else None,
+            view.worker,
+            view.batch_size,
+            view.received_ns,
+            view.started_ns,
+            view.finished_ns,
         )
         made.append((schema.view, view_row))
-        for index, region in enumerate(view["regions"]):
-            defect_row = (part_id, camera, index, time, product, None, *_region(region, frame_shape))
+        for index, region in enumerate(view.regions):
+            defect_row = (part_id, view.camera, index, time, product, None, *_region(region, view.frame_shape))
             made.append((schema.defect, defect_row))
     if next(maps, None) is not None:
         raise InputError(f"{part_id}: more maps than views with a map_shape")
@@ -136,52 +138,51 @@ def _map(camera: str, shape: Sequence[int], content: bytes) -> bytes:
     return zlib.compress(content, _DEFLATE_LEVEL)
 
 
-def _region(region: Header, frame_shape: Sequence[int] | None) -> Row:
+def _region(region: Region, frame_shape: Sequence[int] | None) -> Row:
     """Return a region's box, area and score, and where the middle of the box lies, as shares of the frame."""
-    x_px, y_px, width_px, height_px = region["x_px"], region["y_px"], region["width_px"], region["height_px"]
     center: Row = (None, None)
     if frame_shape is not None and 0 not in frame_shape:
-        center = (x_px + width_px / 2) / frame_shape[1], (y_px + height_px / 2) / frame_shape[0]
-    return (x_px, y_px, width_px, height_px, region["area_px"], region["score"], *center)
+        height_px, width_px, _ = frame_shape
+        center = (region.x_px + region.width_px / 2) / width_px, (region.y_px + region.height_px / 2) / height_px
+    return (*astuple(region), *center)
 
 
-def _gate_report(header: Header, _payload: Sequence[bytes], _position: int) -> Made:
-    command, outcome = header["command"], header["outcome"]
+def _gate_report(header: GateReport) -> Made:
     row = (
-        header["part_id"],
-        _time(header["trigger_time_ns"]),
-        command,
-        header["written_ns"],
-        outcome,
-        header["reported_ns"],
-        confirmed(command, outcome),
+        header.part_id,
+        _time(header.trigger_time_ns),
+        header.command,
+        header.written_ns,
+        header.outcome,
+        header.reported_ns,
+        confirmed(header.command, header.outcome),
     )
     return [(schema.gate_report, row)]
 
 
-def _image(header: Header, payload: Sequence[bytes], _position: int) -> Made:
-    part_id, camera, purpose, region = header["part_id"], header["camera"], header["purpose"], header["region"]
+def _image(header: Evidence, payload: Sequence[bytes]) -> Made:
+    part_id, camera, region = header.part_id, header.camera, header.region
     if len(payload) != 1:
         raise InputError(f"{part_id}/{camera}: one picture expected, not {len(payload)} payload parts")
-    key = (part_id, camera, purpose, schema.WHOLE if region is None else region, _time(header["trigger_time_ns"]))
-    size = (header["width_px"], header["height_px"], len(payload[0]))
-    return [(schema.image, (*key, header["encoding"], *size, payload[0], None))]
+    key = (part_id, camera, header.purpose, schema.WHOLE if region is None else region, _time(header.trigger_time_ns))
+    size = (header.width_px, header.height_px, len(payload[0]))
+    return [(schema.image, (*key, header.encoding, *size, payload[0], None))]
 
 
-def _event(header: Header, _payload: Sequence[bytes], _position: int) -> Made:
-    said = (header[name] for name in ("station", "service", "name", "severity", "state", "detail"))
-    return [(schema.event, (header["event_id"], _time(header["time_ns"]), *said))]
+def _event(header: Event) -> Made:
+    said = (header.station, header.service, header.name, header.severity, header.state, header.detail)
+    return [(schema.event, (header.event_id, _time(header.time_ns), *said))]
 
 
-def _time(unix_ns: int) -> datetime:
-    if not 0 <= unix_ns < _LATEST_NS:
-        raise InputError(f"time {unix_ns} ns: is not between the years 1970 and 9999")
-    return _EPOCH + timedelta(microseconds=unix_ns // 1000)
+def _time(unix_ns: int) -> int:
+    return unix_ns // 1000 - _EPOCH_US
 
 
-_MAKERS: Mapping[bytes, Callable[[Header, Sequence[bytes], int], Made]] = {
-    Verdict.kind.encode(): _verdict,
-    GateReport.kind.encode(): _gate_report,
-    Evidence.kind.encode(): _image,
-    Event.kind.encode(): _event,
-}
+@lru_cache(1024)
+def _array(names: tuple[str, ...]) -> bytes:
+    """Return an array of texts as PostgreSQL sends and receives it (array_send in arrayfuncs.c)."""
+    if not names:
+        return struct.pack("!iii", 0, 0, _TEXT)
+    encoded = [name.encode() for name in names]
+    head = struct.pack("!iiiii", 1, 0, _TEXT, len(names), 1)
+    return head + b"".join(struct.pack("!i", len(name)) + name for name in encoded)

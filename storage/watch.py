@@ -17,11 +17,9 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
-
 from config import events
 from config.events import Severity
-from config.messages import Event, Health
+from config.messages import Event, Group, Health
 
 OWN = "storage"  # whose conditions come by `say`
 _DEGRADED, _SILENT = "degraded", "silent"
@@ -36,10 +34,9 @@ _NUMBER = re.compile(r"\d+")
 _Key = tuple[str, str]  # service, name
 
 
-class Memory(BaseModel):
+class Memory(Group, frozen=True, kw_only=True):
     """What the next storage process of this state folder has to know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     run_id: str
     pids: dict[str, int]
     on: tuple[Event, ...]

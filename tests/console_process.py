@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import zmq
 from live_servers import Servers
+from msgspec.structs import replace
 from storage_process import RUN, Storage, storage
 
 from config import bus
@@ -31,6 +32,7 @@ from config.messages import (
     Health,
     Judgement,
     Reason,
+    State,
     Verdict,
     View,
 )
@@ -62,11 +64,10 @@ class Line:
         self.states: dict[str, Health] = {}
         self.say(*(f"camera-{camera}" for camera in CAMERAS), "worker-0", "decision")
 
-    def say(self, *services: str, state: str = "READY", detail: str = "") -> None:
+    def say(self, *services: str, state: State = "READY", detail: str = "") -> None:
         """Let processes say how they are, from now on."""
         for service in services:
-            fields = {"service": service, "state": state, "detail": detail, "pid": 1, "time_ns": 0, "counters": {}}
-            self.states[service] = Health.model_validate(fields)
+            self.states[service] = Health(service=service, state=state, detail=detail, pid=1, time_ns=0, counters={})
         self.beat()
 
     def fall_silent(self, service: str) -> None:
@@ -77,7 +78,7 @@ class Line:
         """Send every process's health once; any thread may."""
         with self._speaking:
             for health in list(self.states.values()):
-                bus.send(self._health, health.model_copy(update={"time_ns": time.time_ns()}))
+                bus.send(self._health, replace(health, time_ns=time.time_ns()))
 
     def part(self, judgement: Judgement, product: str = "bracket", *, age_s: float = 0, seen: bool = True) -> str:
         """Send one part with its pictures and its gate report, wait until they are journalled, return its id."""

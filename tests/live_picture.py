@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from redis import Redis
 
-from config.messages import Event, GateReport, Health, Verdict
+from config.messages import Event, GateReport, Health, Verdict, from_json
 
 
 class LivePictureReader:
@@ -21,17 +20,17 @@ class LivePictureReader:
         return self._prefix + name
 
     def parts(self, limit: int = 50) -> list[Verdict]:
-        return [Verdict.model_validate_json(fields[b"verdict"]) for fields in self._newest("parts", limit)]
+        return [from_json(Verdict, fields[b"verdict"]) for fields in self._newest("parts", limit)]
 
     def gates(self, limit: int = 50) -> list[GateReport]:
-        return [GateReport.model_validate_json(fields[b"gate_report"]) for fields in self._newest("gates", limit)]
+        return [from_json(GateReport, fields[b"gate_report"]) for fields in self._newest("gates", limit)]
 
     def events(self, limit: int = 50) -> list[Event]:
-        return [Event.model_validate_json(fields[b"event"]) for fields in self._newest("events", limit)]
+        return [from_json(Event, fields[b"event"]) for fields in self._newest("events", limit)]
 
     def alarms(self) -> dict[str, Event]:
         found: Any = self.redis.hgetall(self.key("alarms"))
-        return {name.decode(): Event.model_validate(json.loads(text)) for name, text in found.items()}
+        return {name.decode(): from_json(Event, text) for name, text in found.items()}
 
     def counters(self) -> dict[str, int]:
         found: Any = self.redis.hgetall(self.key("counters"))
@@ -40,7 +39,7 @@ class LivePictureReader:
     def health(self) -> list[Health]:
         names = sorted(self.redis.scan_iter(self.key("health:*"), count=1000))
         found: Any = self.redis.mget(names) if names else []
-        return [Health.model_validate_json(text) for text in found if text is not None]
+        return [from_json(Health, text) for text in found if text is not None]
 
     def image(self, part_id: str, camera: str, purpose: str, region: int | None = None) -> bytes | None:
         found: Any = self.redis.get(self.key(f"image:{part_id}:{camera}:{purpose}:{'' if region is None else region}"))

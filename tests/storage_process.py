@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy
@@ -43,6 +44,7 @@ from config.messages import (
 )
 from config.station import CameraSection, PlcSection, Station, StorageSection
 from storage import intake
+from storage.incoming import Incoming
 from storage.query import QueryService
 from storage.rows import rows
 from storage.schema import metadata
@@ -76,7 +78,7 @@ def verdict(number: int, judgement: Judgement = Judgement.PASS, **changes: objec
         started_ns=now_ns + MS,
         finished_ns=now_ns + 4 * MS,
     )
-    fields = {
+    fields: dict[str, Any] = {
         "part_id": f"st-{RUN}-{number:08}",
         "sequence": number,
         "station": "st",
@@ -95,15 +97,14 @@ def verdict(number: int, judgement: Judgement = Judgement.PASS, **changes: objec
         "judged_ns": now_ns,
         "truth": Truth(good=True),
     }
-    return Verdict.model_validate(fields | changes), [np.full((8, 8), number % 2000, np.float16).tobytes()]
+    return Verdict(**(fields | changes)), [np.full((8, 8), number % 2000, np.float16).tobytes()]
 
 
 def store(url: str, *records: tuple[RecordMessage, list[bytes]]) -> None:
     """Put records into a database as the writer does."""
-    incoming: defaultdict[sqlalchemy.Table, list[tuple[object, ...]]] = defaultdict(list)
+    incoming = Incoming()
     for message, payload in records:
-        for table, row in rows([bytes(part) for part in encode(message, payload)], 0):
-            incoming[table].append(row)
+        incoming.add(rows([bytes(part) for part in encode(message, payload)], 0))
     with sqlalchemy.create_engine(url, poolclass=NullPool).begin() as connection:
         intake.take(connection, incoming)
 

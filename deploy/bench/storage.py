@@ -21,6 +21,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import psycopg
 import zmq
 from sqlalchemy import create_engine, func
 from sqlalchemy import select as select_rows
@@ -48,7 +49,8 @@ from deploy.logbook import Logbook
 from deploy.servers import DATABASE_VARIABLE, REDIS_VARIABLE, Postgres, Valkey
 from deploy.supervisor import Supervisor
 from storage import schema
-from storage.intake import copy_rows
+from storage.incoming import TYPES
+from storage.intake import copy_statement
 from storage.journal import Journal
 from storage.migrate import migrate
 from storage.rows import Row, rows
@@ -56,7 +58,7 @@ from storage.rows import Row, rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
     from config.messages import AnyMessage
 
@@ -101,6 +103,16 @@ def run() -> Report:
 def _spread(name: str, values_ms: Sequence[float]) -> dict[str, float]:
     points = np.percentile(values_ms, [50, 99, 99.9, 100])
     return {f"{name}_{at}_ms": float(value) for at, value in zip(("p50", "p99", "p99.9", "max"), points, strict=True)}
+
+
+def _copy(connection: Connection, table: Table, found: Sequence[Row]) -> None:
+    """Copy rows as psycopg's manual shows it."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - what the URL's driver makes
+    with driver.cursor() as cursor, cursor.copy(copy_statement(table, table.name)) as copy:
+        copy.set_types(TYPES[table])
+        for row in found:
+            copy.write_row(row)
 
 
 class _Station:
@@ -160,7 +172,7 @@ class _Station:
             for batch in batches:
                 with connection.begin():
                     for table, found in batch.items():
-                        copy_rows(connection, table, table.name, found)
+                        _copy(connection, table, found)
             return _VERDICTS / ((time.monotonic_ns() - began_ns) / _S)
 
     def drain(self, run: str) -> float:

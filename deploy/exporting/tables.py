@@ -13,9 +13,8 @@ from typing import Any, Protocol, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from config.messages import Region
 from deploy.exporting.source import Item, Source, file_name, picture_stem
-from storage.query.answers import PartLine, ViewDetail
+from storage.query.answers import PartLine, Region, ViewDetail
 
 Cell = str | int | float | bool | datetime | None
 Kind = type[str] | type[int] | type[float] | type[bool] | type[datetime]

@@ -12,7 +12,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from config.messages import Judgement, Reason, Region
+from config.messages import Judgement, Reason
+from storage.query.answers import Region
 
 
 class Pixels(StrEnum):

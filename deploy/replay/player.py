@@ -16,6 +16,7 @@ from decision.deadlines import OpenPart, Scored
 from decision.rules import judge
 from deploy.replay.findings import Obstacle, PartFinding, Pixels, ViewFinding
 from deploy.replay.judges import Judge, Judges, ObstacleError
+from storage.query.answers import Region
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -135,7 +136,7 @@ def _score(views: list[tuple[_Looked, str]], refused: dict[str, ObstacleError]) 
     for (looked, camera), score, anomaly_map in zip(views, scores, maps, strict=True):
         then = next((detail for detail in looked.part.details if detail.camera == camera), None)
         shape = then.frame_shape if then and then.frame_shape else looked.frames[camera][0].shape
-        prediction = Prediction.model_construct(
+        prediction = Prediction(
             frame_id=f"{looked.part.part_id}/{camera}",
             part_id=looked.part.part_id,
             camera=camera,
@@ -154,7 +155,7 @@ def _score(views: list[tuple[_Looked, str]], refused: dict[str, ObstacleError]) 
 
 def _judged(looked: _Looked) -> PartFinding:
     part, rules = looked.part, looked.judge.rules
-    trigger = Trigger.model_construct(
+    trigger = Trigger(
         part_id=part.part_id,
         sequence=part.sequence,
         station=part.station,
@@ -183,7 +184,7 @@ def _judged(looked: _Looked) -> PartFinding:
                 verdict_then=then.verdict if then else part.verdict,
                 verdict_now=now.verdict,
                 regions_then=then.regions if then else (),
-                regions_now=now.regions,
+                regions_now=tuple(map(Region.model_validate, now.regions)),
             )
         )
     return _finding(part, verdict_now=verdict.verdict, views=tuple(views))

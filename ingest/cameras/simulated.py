@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from config.errors import ConfigurationError
@@ -93,7 +94,7 @@ class Camera:
         known = rendering.truth(
             schedule.product(sequence), self._seed(schedule), sequence, self._defect(sequence, schedule)
         )
-        return known.model_copy(update={"challenge": schedule.challenges(sequence)})
+        return replace(known, challenge=schedule.challenges(sequence))
 
     def _defect(self, sequence: int, schedule: Schedule) -> Defect | None:
         options = self._options

@@ -8,8 +8,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.messages import GateCommand, GateOutcome, GateReport, Judgement, Reason, Region, Verdict, View
+from config.messages import GateCommand, GateOutcome, GateReport, Judgement, Reason, Verdict, View
 from storage.console.andon import Andon, LineState
+from storage.query.answers import Region
 
 Picture = Literal["image", "live"]
 
@@ -42,7 +43,7 @@ class LiveView(_Answer):
             reject_above=view.reject_above,
             frame_width_px=width_px,
             frame_height_px=height_px,
-            regions=view.regions,
+            regions=tuple(map(Region.model_validate, view.regions)),
         )
 
 

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from config.errors import StoreError
+from config.errors import MessageError, StoreError
 from config.log import Condition
-from config.messages import GateReport, Health, Verdict
+from config.messages import GateReport, Group, Health, Verdict, from_json
 from storage.live import Keys
 
 _TIMEOUT_S = 2.0
@@ -23,7 +22,7 @@ _EMPTY = b"0-0"
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 PictureKey = tuple[str, str, str]  # part_id, camera, purpose
-Kind = TypeVar("Kind", bound=BaseModel)
+Kind = TypeVar("Kind", bound=Group)
 
 
 @dataclass
@@ -113,8 +112,8 @@ class Streams:
 
     def _decode(self, kind: type[Kind], text: bytes) -> Kind | None:
         try:
-            decoded = kind.model_validate_json(text)
-        except ValidationError as error:
+            decoded = from_json(kind, text)
+        except MessageError as error:
             self._malformed.occur(kind=kind.__name__, error=str(error))
             return None
         self._malformed.end()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.messages import GateCommand, GateOutcome, Judgement, Reason, Region
+from config.messages import GateCommand, GateOutcome, Judgement, Reason
 
 Encoding = Literal["jpeg", "png"]
 Purpose = Literal["image", "crop"]
@@ -78,6 +78,17 @@ class Page(_Value):
     parts: tuple[PartLine, ...]
     after: str | None
     searched_to: datetime | None = None
+
+
+class Region(_Value, from_attributes=True):
+    """A region of a view above threshold, in pixels of the frame; it is also made of a message's."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+    area_px: int
+    score: float
 
 
 class ViewDetail(ViewLine):

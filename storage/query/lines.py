@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, Table, func, select
 
-from config.messages import Judgement, Reason, Region
-from storage.query.answers import ImageRef, Part, PartLine, ViewDetail, ViewLine
+from config.messages import Judgement, Reason
+from storage.query.answers import ImageRef, Part, PartLine, Region, ViewDetail, ViewLine
 from storage.query.filters import Filter
 from storage.query.scope import possible_runs, scope
 from storage.schema import WHOLE, defect, gate_report, image, seen, verdict, view

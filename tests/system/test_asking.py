@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import sqlalchemy
 from live_servers import Servers
+from msgspec.structs import replace
 from storage_process import verdict
 
 from config import dataset
@@ -58,8 +59,8 @@ def url(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> I
         }
         if number == 20:  # a box that leaves the frame, as no detector should make
             region = Region(x_px=60, y_px=60, width_px=30, height_px=30, area_px=400, score=3.0)
-            changes["views"] = (message.views[0].model_copy(update={"regions": (region,)}),)
-        records.append(encode(message.model_copy(update=changes), payload))
+            changes["views"] = (replace(message.views[0], regions=(region,)),)
+        records.append(encode(replace(message, **changes), payload))
         if not fault:
             side_px = 32 if number % 2 else 64  # the frame has 64
             shown = {"part_id": message.part_id, "trigger_time_ns": time_ns, "camera": "top", "encoding": "png"}

@@ -12,11 +12,12 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live_servers import Servers
+from msgspec.structs import replace
 from storage_process import Sender, Storage, storage, store, until, verdict
 
 from config import bus, events
 from config.errors import EXIT_USAGE, InputError, StoreError
-from config.messages import Event, Health
+from config.messages import Event, Health, State
 from deploy.cli import main
 from storage.events import EventFilter, EventService
 
@@ -28,9 +29,9 @@ class Process:
         self._socket = sender.bus.connect(zmq.PUSH, station.home.endpoint("health"))
         self._service = service
 
-    def say(self, state: str = "READY", detail: str = "", pid: int = 7) -> None:
-        fields = {"service": self._service, "state": state, "detail": detail, "pid": pid, "time_ns": 0, "counters": {}}
-        bus.send(self._socket, Health.model_validate(fields))
+    def say(self, state: State = "READY", detail: str = "", pid: int = 7) -> None:
+        health = Health(service=self._service, state=state, detail=detail, pid=pid, time_ns=0, counters={})
+        bus.send(self._socket, health)
 
 
 def test_events_of_processes_reach_database_and_redis_and_outlive_storage(servers: Servers) -> None:
@@ -138,11 +139,11 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 def _history() -> Iterator[Event]:
     for number in range(30):
         made = events.happened("st", f"worker-{number % 3}", "restarted", "WARNING", f"pid {number}")
-        yield made.model_copy(update={"time_ns": _ns(NOW - timedelta(minutes=number // 2))})
+        yield replace(made, time_ns=_ns(NOW - timedelta(minutes=number // 2)))
     begin = events.began("st", "camera-top", "silent", "ALARM")
-    yield begin.model_copy(update={"time_ns": _ns(NOW)})
-    yield events.ended(begin).model_copy(update={"time_ns": _ns(NOW - timedelta(hours=1))})  # the clock was set back
-    yield events.began("st", "storage", "redis_down", "WARNING", "away").model_copy(update={"time_ns": _ns(NOW)})
+    yield replace(begin, time_ns=_ns(NOW))
+    yield replace(events.ended(begin), time_ns=_ns(NOW - timedelta(hours=1)))  # the clock was set back
+    yield replace(events.began("st", "storage", "redis_down", "WARNING", "away"), time_ns=_ns(NOW))
 
 
 def _ns(moment: datetime) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from inference.engine import Engine
 from inference.keys import TrustStore
 from ingest.evidence import Judged, pictures
 from storage import intake
+from storage.incoming import Incoming
 from storage.library import BundleFile, Library
 from storage.rows import rows
 
@@ -134,9 +134,8 @@ class Line:
         return Scored(prediction, maps[0])
 
     def _store(self, message: Any, payload: list[bytes]) -> None:
-        found = defaultdict(list)
-        for table, row in rows([bytes(one) for one in encode(message, payload)], self.sequence):
-            found[table].append(row)
+        found = Incoming()
+        found.add(rows([bytes(one) for one in encode(message, payload)], self.sequence))
         with self._database.connect() as connection, connection.begin():
             intake.take(connection, found)
 

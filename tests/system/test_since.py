@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sqlalchemy
 from live_servers import Servers
+from msgspec.structs import replace
 from sqlalchemy.pool import NullPool
 from storage_process import verdict
 
@@ -58,11 +59,11 @@ def url(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> I
         score = float(PLANTED["score"][number]) if PLANTED["scored"][number] else None
         changes = {
             "trigger_time_ns": int((BEGIN + timedelta(seconds=EVERY_S * number)).timestamp()) * 10**9,
-            "views": (message.views[0].model_copy(update={"score": score, "regions": (region,)}),),
+            "views": (replace(message.views[0], score=score, regions=(region,)),),
             "recipe_version": 2 if number >= REJECTS_FROM else 1,
             "product": "cap" if PLANTED["cap"][number] else "bracket",
         }
-        records.append(encode(message.model_copy(update=changes), payload))
+        records.append(encode(replace(message, **changes), payload))
     fill(url, tmp_path_factory.mktemp("journal"), records)
     yield url
     running_servers.drop(url)
@@ -197,7 +198,7 @@ def test_parts_that_retention_removed_are_no_change(servers: Servers, tmp_path: 
     for number in range(2000):
         message, payload = verdict(number, Judgement.REJECT if number % 25 == 0 or number >= 1900 else Judgement.PASS)
         time = BEGIN + timedelta(seconds=600 * number)  # two weeks
-        records.append(encode(message.model_copy(update={"trigger_time_ns": int(time.timestamp()) * 10**9}), payload))
+        records.append(encode(replace(message, trigger_time_ns=int(time.timestamp()) * 10**9), payload))
     fill(url, tmp_path, records)
     gone = BEGIN + timedelta(days=7)
     engine = sqlalchemy.create_engine(url, poolclass=NullPool)

@@ -223,7 +223,7 @@ def test_refused_records_are_kept_aside_and_block_nobody(servers: Servers) -> No
     with storage(servers) as station:
         station.start()
         sender = station.sender()
-        poison = {20: {"product": "nul \x00"}, 21: {"trigger_time_ns": 10**25}, 57: {"recipe_version": 2**40}}
+        poison = {20: {"product": "nul \x00"}, 21: {"station": "elsewhere"}, 57: {"recipe": "nul \x00"}}
         for number in range(100):
             sender.send(*verdict(number, **poison.get(number, {})))
         sender.finish()

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import zlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from config.errors import InputError
 from config.messages import (
@@ -24,10 +25,10 @@ from config.messages import (
     encode,
 )
 from storage import schema
-from storage.rows import COLUMNS, Made, confirmed, rows
+from storage.rows import COLUMNS, Made, confirmed, moment, rows
 
 MAP = np.arange(6, dtype="<f2").reshape(2, 3)
-SECOND = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+SECOND = (datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC) - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 REGION = Region(x_px=1, y_px=2, width_px=3, height_px=4, area_px=5, score=7.5)
 VIEWS = (
     View(
@@ -71,8 +72,7 @@ def test_verdict_becomes_its_views_and_defects() -> None:
     part, top, defect, side, back = (row for _, row in made)
     assert part["run"] == "19a-b"
     assert part["score"] == 7.5
-    assert part["reasons"] == ["ABOVE_THRESHOLD", "LATE"]
-    assert part["trigger_time"] == datetime(1970, 1, 12, 13, 46, 40, 123456, tzinfo=UTC)
+    assert moment(part["trigger_time"]) == datetime(1970, 1, 12, 13, 46, 40, 123456, tzinfo=UTC)
     assert (part["truth_good"], part["truth_defect"], part["truth_source"]) == (False, "scratch", None)
     assert (top["frame_height_px"], top["frame_width_px"], top["frame_channels"]) == (20, 30, 3)
     assert zlib.decompress(top["map"]) == MAP.tobytes()  # type: ignore[arg-type]  # bytes, as the schema says
@@ -104,13 +104,13 @@ def test_maps_that_do_not_belong_are_an_error(payload: list[bytes]) -> None:
 )
 def test_part_id_that_names_no_run_is_an_error(change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="part_id"):
-        made(VERDICT.model_copy(update=change), [MAP.tobytes()] * 2)
+        made(replace(VERDICT, **change), [MAP.tobytes()] * 2)
 
 
 @pytest.mark.parametrize("time_ns", [-1, 10**22])
-def test_time_beyond_the_calendar_is_an_error(time_ns: int) -> None:
-    with pytest.raises(InputError, match="1970 and 9999"):
-        made(VERDICT.model_copy(update={"trigger_time_ns": time_ns}), [MAP.tobytes()] * 2)
+def test_time_before_1970_or_after_2262_is_an_error(time_ns: int) -> None:
+    with pytest.raises(InputError, match="trigger_time_ns"):
+        made(replace(VERDICT, trigger_time_ns=time_ns), [MAP.tobytes()] * 2)
 
 
 @pytest.mark.parametrize("header", [b"", b"[]", b"null", b"{}", b'{"part_id": 7}', b"\xff", b"[" * 9999])

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from config.errors import ConfigurationError
 from config.messages import GateCommand, Judgement, Loss, Prediction, Reason, Trigger
@@ -22,13 +23,13 @@ def recipe(views=("front",), **changes):
     return Recipe(**{"product": "bracket", "job": 1, "views": dict.fromkeys(views, view_recipe(**of_view)), **changes})
 
 
-def scored(anomaly_map, score=None, digest="sha256:1", camera="front"):
+def scored(anomaly_map, score=..., digest="sha256:1", camera="front"):
     anomaly_map = np.asarray(anomaly_map, np.float32)
-    prediction = Prediction.model_construct(
+    prediction = Prediction(
         frame_id=f"p/{camera}",
         part_id="p",
         camera=camera,
-        score=float(anomaly_map.max()) if score is None else score,
+        score=float(anomaly_map.max()) if score is ... else score,
         map_shape=anomaly_map.shape,
         frame_shape=FRAME,
         bundle_digest=digest,
@@ -144,9 +145,13 @@ def test_another_bundle_than_the_recipe_names_is_a_fault():
     assert judge({"front": scored(grid())}, wanted).reasons == (Reason.WRONG_BUNDLE,)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [None, np.nan, np.inf, -np.inf])
 def test_scores_that_are_no_numbers_are_faults(bad):
     assert judge({"front": scored(grid(), score=bad)}).reasons == (Reason.NOT_FINITE,)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_maps_that_are_no_numbers_are_faults(bad):
     assert judge({"front": scored(grid(_1_1=bad), score=0.0)}).reasons == (Reason.NOT_FINITE,)
 
 
@@ -187,7 +192,7 @@ def test_roi_pictures_are_read_or_refused(tmp_path):
 def test_maps_are_kept_as_the_recipe_says():
     def maps(peak, wanted, sequence=7):
         judged = part({"front": scored(grid(_3_4=peak))})
-        judged.trigger = judged.trigger.model_copy(update={"sequence": sequence})
+        judged.trigger = replace(judged.trigger, sequence=sequence)
         found, payload = rules.judge(judged, rules.Rules(wanted, "sha256:r", {}), "1", 25)
         assert [view.map_shape for view in found.views] == ([(8, 16)] if payload else [None])
         return [np.frombuffer(content, np.float16).reshape(8, 16).max() for content in payload]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import events
-from config.messages import Event, Health
+from config.messages import Event, Health, as_json, from_json
 from storage.watch import Memory, Watch
 
 S = 1_000_000_000
@@ -142,7 +142,7 @@ def test_killed_storage_goes_on_where_it_was() -> None:
     before.watch.say("redis_down", "WARNING", "Redis: away", before.now_ns)
     before.wait(4, "storage")
     began = {event.name: event.event_id for event in before.watch.news() if event.state == "BEGAN"}
-    after = Times(Memory.model_validate_json(before.watch.memory.model_dump_json()))
+    after = Times(from_json(Memory, as_json(before.watch.memory)))
     after.hear("camera-top")
     after.hear("decision")
     after.watch.say("redis_down", "WARNING", None, after.now_ns)
