@@ -324,7 +324,7 @@ def test_modbus_a_refusal_is_a_device_error_that_says_so() -> None:
     try:
         driver.open()
         with pytest.raises(DeviceError, match=r"writing 1 registers at 6: refused"):
-            driver._write(registers.PLC_HEARTBEAT.address, [1])
+            driver._words.write(registers.PLC_HEARTBEAT.address, [1])
         assert peer.read(registers.PLC_HEARTBEAT) == [0]
     finally:
         driver.close()
