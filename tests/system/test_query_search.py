@@ -226,10 +226,10 @@ def test_rates_by_the_minute_and_of_other_filters(query: QueryService, engine: s
         query.rates(Filter(), Bucket.MINUTE)
 
 
-def test_counts_stop_at_ten_thousand(query: QueryService) -> None:
+def test_counts_stop_at_five_thousand(query: QueryService) -> None:
     counts = query.counts(Filter(challenge=False))
     assert counts.at_least
-    assert counts.total == 10_000
+    assert counts.total == 5_000
 
 
 def test_reviewers_last_words_count(query: QueryService, engine: sqlalchemy.Engine) -> None:
