@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from decision.registers import Outcome, Result
+from decision.registers import ErrorCode, Outcome, Result
 
 
 class StationState(IntEnum):
@@ -23,24 +23,62 @@ class StationState(IntEnum):
 
 
 @dataclass(frozen=True)
+class StationSignals:
+    """The station's side of the handshake; what each means stands in `registers.BITS`."""
+
+    ready: bool = False
+    ack: bool = False
+    exposure_complete: bool = False
+    busy: bool = False
+    inspection_completed: bool = False
+    results_valid: bool = False
+    overrun: bool = False
+    error: bool = False
+
+
+@dataclass(frozen=True)
+class PlcSignals:
+    """The PLC's side of the handshake; what each means stands in `registers.BITS`."""
+
+    trigger_enable: bool = False
+    trigger: bool = False
+    results_ack: bool = False
+    error_reset: bool = False
+
+
+@dataclass(frozen=True)
 class StationOutputs:
-    """What the station tells the PLC beside results; written whole."""
+    """What the station tells the PLC beside the ring of results; written whole.
+
+    Where a protocol cannot write it at once, `signals` is written after what they speak of.
+    """
 
     heartbeat: int  # 0 … 65535; changes while the station can judge
     state: StationState
     active_job: int
     line_stop: bool
     run: int  # unsigned 32 bits
+    refused_job: int = 0
+    acked_part: int = 0  # part numbers are sequence + 1; 0: none
+    error_code: ErrorCode = ErrorCode.NONE
+    error_part: int = 0
+    result: Result | None = None  # that the PLC is to acknowledge
+    signals: StationSignals = StationSignals()
 
 
 @dataclass(frozen=True)
 class PlcInputs:
-    """What the PLC tells the station beside outcomes, and the run that it still holds."""
+    """What the PLC tells the station beside outcomes, and the run that it still holds; read whole.
+
+    Where a protocol cannot read it at once, `signals` are read first, and `part_number` after them.
+    """
 
     run: int
     heartbeat: int
     requested_job: int
     outcome_count: int
+    part_number: int = 0
+    signals: PlcSignals = PlcSignals()
 
 
 class Driver(Protocol):

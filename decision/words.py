@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Protocol
 
 from decision import registers
-from decision.gate import PlcInputs, StationOutputs
-from decision.registers import Outcome, Register, Result
+from decision.gate import PlcInputs, PlcSignals, StationOutputs, StationSignals, StationState
+from decision.registers import ErrorCode, Outcome, Register, Result
 
 
 class Words(Protocol):
@@ -47,8 +47,7 @@ class WordsDriver:
 
     def write_outputs(self, outputs: StationOutputs) -> None:
         """Write the station's own registers in one request."""
-        state = [outputs.heartbeat, outputs.state, outputs.active_job, int(outputs.line_stop)]
-        self._words.write(registers.OUTPUTS[0].address, [*state, *registers.words(outputs.run)])
+        self._words.write(registers.OUTPUTS[0].address, output_words(outputs))
 
     def write_results(self, results: Sequence[Result]) -> None:
         """Write results; neighbours share a request."""
@@ -65,11 +64,7 @@ class WordsDriver:
     def read_inputs(self) -> PlcInputs:
         """Read the PLC's registers, and the run, in one request."""
         first = registers.INPUTS[0].address
-        words = self._words.read(first, registers.INPUTS[-1].end - first)
-        run, heartbeat, job, count = (
-            words[register.address - first : register.end - first] for register in registers.INPUTS
-        )
-        return PlcInputs(registers.value(run), heartbeat[0], job[0], registers.value(count))
+        return read_inputs(self._words.read(first, registers.INPUTS[-1].end - first))
 
     def read_outcomes(self, first: int, count: int) -> list[Outcome | None]:
         """Read outcomes up to the end of the ring or of a request."""
@@ -94,3 +89,77 @@ class WordsDriver:
 
 def _address(ring: Register, number: int) -> int:
     return ring.address + registers.slot(number) * ring.words
+
+
+def output_words(outputs: StationOutputs) -> list[int]:
+    """Return the words of `registers.OUTPUTS`."""
+    result = registers.result_words(outputs.result) if outputs.result else [0] * registers.RESULT.words
+    return [
+        outputs.heartbeat,
+        outputs.state,
+        outputs.active_job,
+        outputs.refused_job,
+        int(outputs.line_stop),
+        *registers.words(outputs.acked_part),
+        outputs.error_code,
+        *registers.words(outputs.error_part),
+        *result,
+        _flags(registers.STATION_SIGNALS, outputs.signals),
+        *registers.words(outputs.run),
+    ]
+
+
+def read_outputs(words: Sequence[int]) -> StationOutputs:
+    """Return what `output_words` has written; raise ValueError for codes that mean nothing."""
+    part = _split(registers.OUTPUTS, words)
+    return StationOutputs(
+        heartbeat=part[registers.STATION_HEARTBEAT][0],
+        state=StationState(part[registers.STATION_STATE][0]),
+        active_job=part[registers.ACTIVE_JOB][0],
+        refused_job=part[registers.REFUSED_JOB][0],
+        line_stop=bool(part[registers.LINE_STOP][0]),
+        acked_part=registers.value(part[registers.ACKED_PART]),
+        error_code=ErrorCode(part[registers.ERROR_CODE][0]),
+        error_part=registers.value(part[registers.ERROR_PART]),
+        result=registers.read_result(part[registers.RESULT]),
+        signals=StationSignals(**_signals(registers.STATION_SIGNALS, part[registers.STATION_SIGNALS][0])),
+        run=registers.value(part[registers.RUN]),
+    )
+
+
+def input_words(inputs: PlcInputs) -> list[int]:
+    """Return the words of `registers.INPUTS`."""
+    return [
+        *registers.words(inputs.run),
+        inputs.heartbeat,
+        inputs.requested_job,
+        *registers.words(inputs.outcome_count),
+        *registers.words(inputs.part_number),
+        _flags(registers.PLC_SIGNALS, inputs.signals),
+    ]
+
+
+def read_inputs(words: Sequence[int]) -> PlcInputs:
+    """Return what `input_words` has written."""
+    part = _split(registers.INPUTS, words)
+    return PlcInputs(
+        run=registers.value(part[registers.RUN]),
+        heartbeat=part[registers.PLC_HEARTBEAT][0],
+        requested_job=part[registers.REQUESTED_JOB][0],
+        outcome_count=registers.value(part[registers.OUTCOME_COUNT]),
+        part_number=registers.value(part[registers.PART_NUMBER]),
+        signals=PlcSignals(**_signals(registers.PLC_SIGNALS, part[registers.PLC_SIGNALS][0])),
+    )
+
+
+def _split(group: Sequence[Register], words: Sequence[int]) -> dict[Register, Sequence[int]]:
+    first = group[0].address
+    return {one: words[one.address - first : one.end - first] for one in group}
+
+
+def _flags(register: Register, signals: StationSignals | PlcSignals) -> int:
+    return sum(getattr(signals, bit.name) << bit.number for bit in registers.BITS if bit.register is register)
+
+
+def _signals(register: Register, flags: int) -> dict[str, bool]:
+    return {bit.name: bool(flags >> bit.number & 1) for bit in registers.BITS if bit.register is register}

@@ -23,8 +23,8 @@ from config import plugins
 from config.errors import ConfigurationError, DeviceError
 from config.messages import GateCommand, GateOutcome, Judgement
 from decision import registers
-from decision.gate import Driver, PlcInputs, StationOutputs, StationState
-from decision.registers import Outcome, Register, Result
+from decision.gate import Driver, PlcInputs, PlcSignals, StationOutputs, StationSignals, StationState
+from decision.registers import ErrorCode, Outcome, Register, Result
 from deploy.plcsim import Memory
 
 END = max(register.end for register in registers.TABLE)
@@ -190,8 +190,25 @@ def test_options_have_defaults_and_refuse_what_they_do_not_know(name: str) -> No
 
 def test_outputs_arrive_in_their_registers(pair: tuple[Driver, Peer]) -> None:
     driver, peer = pair
-    driver.write_outputs(StationOutputs(65535, StationState.DEGRADED, 7, line_stop=True, run=0xDEAD_BEEF))
-    assert [word for register in registers.OUTPUTS for word in peer.read(register)] == [65535, 2, 7, 1, 0xDEAD, 0xBEEF]
+    signals = StationSignals(ready=True, busy=True, error=True)
+    outputs = StationOutputs(
+        65535,
+        StationState.DEGRADED,
+        7,
+        line_stop=True,
+        run=0xDEAD_BEEF,
+        refused_job=8,
+        acked_part=0x0001_0002,
+        error_code=ErrorCode.TRIGGER_LOST,
+        error_part=0x0003_0004,
+        result=result(65536 + 4, GateCommand.REJECT),
+        signals=signals,
+    )
+    driver.write_outputs(outputs)
+    words = [word for register in registers.OUTPUTS for word in peer.read(register)]
+    assert words == [65535, 2, 7, 8, 1, 1, 2, 3, 3, 4, 1, 5, 2, 4, 0b1000_1001, 0xDEAD, 0xBEEF]
+    driver.write_outputs(StationOutputs(0, StationState.STOPPED, 0, line_stop=False, run=1))
+    assert [word for register in registers.OUTPUTS for word in peer.read(register)] == [0] * 16 + [1]
 
 
 def test_a_result_arrives_in_its_slot_and_in_no_other(pair: tuple[Driver, Peer]) -> None:
@@ -233,7 +250,16 @@ def test_inputs_come_from_their_registers(pair: tuple[Driver, Peer]) -> None:
     peer.write(registers.PLC_HEARTBEAT, [65535])
     peer.write(registers.REQUESTED_JOB, [9])
     peer.write(registers.OUTCOME_COUNT, [2, 3])
-    assert driver.read_inputs() == PlcInputs(run=0x0001_0002, heartbeat=65535, requested_job=9, outcome_count=131075)
+    peer.write(registers.PART_NUMBER, [4, 5])
+    peer.write(registers.PLC_SIGNALS, [0b0011])
+    assert driver.read_inputs() == PlcInputs(
+        run=0x0001_0002,
+        heartbeat=65535,
+        requested_job=9,
+        outcome_count=131075,
+        part_number=0x0004_0005,
+        signals=PlcSignals(trigger_enable=True, trigger=True),
+    )
 
 
 def test_outcomes_are_read_by_number_round_the_ring(pair: tuple[Driver, Peer]) -> None:
@@ -323,7 +349,7 @@ def test_modbus_a_refusal_is_a_device_error_that_says_so() -> None:
     driver = client.Driver(client.Options(port=peer.options["port"]))
     try:
         driver.open()
-        with pytest.raises(DeviceError, match=r"writing 1 registers at 6: refused"):
+        with pytest.raises(DeviceError, match=r"writing 1 registers at 17: refused"):
             driver._words.write(registers.PLC_HEARTBEAT.address, [1])
         assert peer.read(registers.PLC_HEARTBEAT) == [0]
     finally:
@@ -342,7 +368,7 @@ def test_modbus_an_independent_client_reads_what_the_driver_wrote() -> None:
         driver.open()
         driver.write_outputs(StationOutputs(11, StationState.READY, 7, line_stop=False, run=0x0003_0004))
         driver.write_results([Result(70_000, GateCommand.REJECT, Judgement.REVIEW)])
-        assert mbpoll(program, peer, 0, 6) == [11, 1, 7, 0, 3, 4]
+        assert mbpoll(program, peer, 0, 17) == [11, 1, 7, *[0] * 12, 3, 4]
         # slot 70,000 mod 256 = 112; 70,001 = 1 * 65,536 + 4,465; reject; review
         assert mbpoll(program, peer, 100 + 112 * 4, 4) == [1, 4465, 2, 3]
     finally:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from itertools import combinations, pairwise
 
 import pytest
@@ -7,10 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.messages import GateCommand, GateOutcome, Judgement
-from decision import registers
-from decision.registers import Outcome, Result
+from decision import registers, words
+from decision.gate import PlcInputs, PlcSignals, StationOutputs, StationSignals, StationState
+from decision.registers import ErrorCode, Outcome, Result
 
+U16 = st.integers(0, 2**16 - 1)
 U32 = st.integers(0, 2**32 - 1)
+RESULT = st.builds(
+    Result,
+    sequence=st.integers(0, 2**32 - 2),
+    command=st.sampled_from(GateCommand),
+    verdict=st.sampled_from(Judgement),
+)
 
 
 def test_no_two_registers_overlap_and_all_fit_the_address_space() -> None:
@@ -24,6 +33,62 @@ def test_no_two_registers_overlap_and_all_fit_the_address_space() -> None:
 def test_what_is_exchanged_together_lies_together(group: tuple[registers.Register, ...]) -> None:
     for one, after in pairwise(group):
         assert one.end == after.address
+
+
+def test_every_bit_has_a_place_and_a_field_of_its_own() -> None:
+    assert len({(bit.register, bit.number) for bit in registers.BITS}) == len(registers.BITS)
+    assert all(bit.register in registers.TABLE and 0 <= bit.number < 16 for bit in registers.BITS)
+    for register, signals in ((registers.STATION_SIGNALS, StationSignals), (registers.PLC_SIGNALS, PlcSignals)):
+        named = [bit.name for bit in registers.BITS if bit.register is register]
+        assert named == [field.name for field in fields(signals)]
+        assert {bit.writer for bit in registers.BITS if bit.register is register} == {register.writer}
+
+
+def test_the_table_says_every_code() -> None:
+    told = registers.ERROR_CODE.meaning.partition(": ")[2].split(", ")
+    assert [int(one.split()[0]) for one in told] == list(ErrorCode)
+
+
+@given(
+    st.builds(
+        StationOutputs,
+        heartbeat=U16,
+        state=st.sampled_from(StationState),
+        active_job=U16,
+        line_stop=st.booleans(),
+        run=U32,
+        refused_job=U16,
+        acked_part=U32,
+        error_code=st.sampled_from(ErrorCode),
+        error_part=U32,
+        result=st.none() | RESULT,
+        signals=st.builds(
+            StationSignals, **dict.fromkeys([field.name for field in fields(StationSignals)], st.booleans())
+        ),
+    )
+)
+def test_outputs_survive_their_words(outputs: StationOutputs) -> None:
+    found = words.output_words(outputs)
+    assert len(found) == registers.OUTPUTS[-1].end - registers.OUTPUTS[0].address
+    assert all(0 <= word < 2**16 for word in found)
+    assert words.read_outputs(found) == outputs
+
+
+@given(
+    st.builds(
+        PlcInputs,
+        run=U32,
+        heartbeat=U16,
+        requested_job=U16,
+        outcome_count=U32,
+        part_number=U32,
+        signals=st.builds(PlcSignals, **dict.fromkeys([field.name for field in fields(PlcSignals)], st.booleans())),
+    )
+)
+def test_inputs_survive_their_words(inputs: PlcInputs) -> None:
+    found = words.input_words(inputs)
+    assert len(found) == registers.INPUTS[-1].end - registers.INPUTS[0].address
+    assert words.read_inputs(found) == inputs
 
 
 def test_an_empty_slot_is_nobodys() -> None:
