@@ -7,8 +7,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from config import files, recipe
+from config import files, gates, recipe
 from config.errors import ConfigurationError
+from config.gates import BeltSection, EncoderSection, GateSection, IoSection
 from config.recipe import Recipe
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
@@ -45,9 +46,14 @@ class WorkersSection(Section):
 
 
 class PlcSection(Section):
-    """The PLC: `type` names the file in `decision/plc`, `options` are that file's."""
+    """The PLC: `type` names the file in `decision/plc`, `options` are that file's.
+
+    With trigger "plc" the PLC leads: it triggers each part by its number and acknowledges each result.
+    """
 
     type: str
+    trigger: Literal["camera", "plc"] = "camera"
+    heartbeat_lost_ms: int = Field(default=500, ge=200, le=10_000)  # its heartbeat may stand so long
     options: dict[str, object] = {}
 
 
@@ -150,7 +156,11 @@ class Station(Section):
     recipe: str  # the one that counts until the PLC names a job
     cameras: tuple[CameraSection, ...] = Field(min_length=1)
     workers: WorkersSection = WorkersSection()
-    plc: PlcSection
+    plc: PlcSection | None = None
+    io: IoSection | None = None
+    encoder: EncoderSection | None = None
+    belt: BeltSection | None = None
+    gates: tuple[GateSection, ...] = ()  # that the station drives itself; without any, the PLC does
     simulation: SimulationSection | None = None
     console: ConsoleSection = ConsoleSection()
     storage: StorageSection = StorageSection()
@@ -165,6 +175,13 @@ class Station(Section):
         for name in wanted:
             if name not in self.recipes:
                 raise ValueError(f"recipe {name!r} is not among recipes: {', '.join(self.recipes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_ejects(self) -> Self:
+        if self.plc is None and not self.gates:
+            raise ValueError("neither a [plc] table nor [[gates]]: nothing would eject a part")
+        gates.check(self.gates, self.io, self.encoder, self.belt)
         return self
 
     def read_recipes(self) -> dict[str, Recipe]:

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from config import bus, plugins
 from config.courier import Courier
+from config.errors import ConfigurationError
 from config.log import Condition, logger
 from config.messages import (
     AnyMessage,
@@ -94,6 +95,8 @@ class Decision(Service):
         self._outbox = Outbox(self.home.runtime / "outbox")
         run_id = self.home.read_run().run_id
         section = self._station.plc
+        if section is None:
+            raise ConfigurationError("plc: the station has none, and gates of its own are not served yet")
         plug_in = plugins.load("decision.plc", section.type)
         options = plugins.options(plug_in, section.options, "plc: options")
         self._link = Link(plug_in.Driver(options), run_id, self.counters)

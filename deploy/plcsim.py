@@ -102,8 +102,9 @@ class Simulator:
         """Read the station; raise ConfigurationError where it has no simulated line or another kind of PLC."""
         self._home = where
         station = where.read_station()
-        if station.plc.type != "modbus":
-            raise ConfigurationError(f"plc.type {station.plc.type!r}: the PLC simulator speaks 'modbus' only")
+        if station.plc is None or station.plc.type != "modbus":
+            named = station.plc.type if station.plc else None
+            raise ConfigurationError(f"plc.type {named!r}: the PLC simulator speaks 'modbus' only")
         self._options = cast("modbus.Options", plugins.options(modbus, station.plc.options, "plc.options"))
         self._simulation = _simulation(station)
         self._jobs = {name: recipe.job for name, recipe in station.read_recipes().items()}

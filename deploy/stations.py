@@ -12,7 +12,7 @@ from config import files, plugins, station
 from config.errors import BundleError, ConfigurationError
 from config.recipe import Recipe, ViewRecipe
 from config.station import CameraSection, PlcSection, SimulationSection, Station, WorkersSection
-from decision.rules import read_roi
+from decision.rules import Rules
 from inference.bundle import Bundle
 from inference.keys import TrustStore
 from ingest.camera import TriggerLine
@@ -35,12 +35,13 @@ _LEAST_SLOTS = 8
 def read(path: Path | None) -> Station:
     """Read a station file, by default the demo's; raise ConfigurationError for any fault in what it names.
 
-    Recipes, ROI pictures, bundles, plug-ins and their options are all looked at, so that a fault is told at once and
+    Recipes, their pictures, bundles, plug-ins and their options are all looked at, so that a fault is told at once and
     not by a process that does not become ready.
     """
     found = station.read(path or DEMO)
     trust = TrustStore.load(extra=DEMO_KEYS)
     for recipe in found.read_recipes().values():
+        Rules.load(recipe)
         for view in recipe.views.values():
             try:
                 bundle = Bundle.open(view.bundle, trust)
@@ -48,14 +49,14 @@ def read(path: Path | None) -> Station:
                 raise ConfigurationError(str(error)) from error
             if view.bundle_digest not in {None, bundle.digest}:
                 raise ConfigurationError(f"{view.bundle}: is {bundle.digest}, the recipe wants {view.bundle_digest}")
-            if view.roi:
-                read_roi(view.roi)
     for camera in found.cameras:
         plug_in = plugins.load("ingest.cameras", camera.type)
         plugins.options(plug_in, camera.options, f"{path or DEMO}: camera {camera.name}: options")
-    plc = plugins.load("decision.plc", found.plc.type)
-    if found.plc.options.get("port") != 0:
-        plugins.options(plc, found.plc.options, f"{path or DEMO}: plc: options")
+    for what, table in (("plc", found.plc), ("io", found.io)):
+        if table is not None:
+            plug_in = plugins.load(f"decision.{what}", table.type)
+            if table.options.get("port") != 0:
+                plugins.options(plug_in, table.options, f"{path or DEMO}: {what}: options")
     return found
 
 
@@ -106,7 +107,7 @@ def place(found: Station, port: int | None) -> Station:
     """
     console = found.console.model_copy(update={"port": _free_port(found.console.host, found.console.port, port)})
     plc = found.plc
-    if found.simulation and plc.options.get("port") == 0:
+    if found.simulation and plc and plc.options.get("port") == 0:
         plc = plc.model_copy(update={"options": {**plc.options, "port": _bind("127.0.0.1", 0)}})
     return found.model_copy(update={"console": console, "plc": plc})
 
