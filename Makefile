@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FILES := pyproject.toml constraints.txt
 ARGS ?=
 SERVERS ?= embedded
+NPM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/andon/peers
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: run test test-long debian-servers embedded venv lint bench demo-bundles clean
@@ -50,18 +51,24 @@ $(VENV)/.runtime: $(VENV)/bin/python $(FILES)
 
 $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 	@echo "installing the development environment (torch: a few minutes, once) …"
-	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,s3,parquet,train,dev]"
+	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,s3,parquet,opcua,train,dev]"
 	@touch $@ $(VENV)/.runtime
 
-# Independent peers of the tests, from Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote.
+# Independent peers of the tests. From Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote.
+# From npm: node-opcua (MIT) is the PLC of the OPC UA driver.
 # Where they cannot be had, their tests skip and say so.
 $(VENV)/.peers: $(VENV)/bin/python
 	@missing=""; \
-	for peer in chromium mbpoll; do command -v $$peer >/dev/null || missing="$$missing $$peer"; done; \
+	for peer in chromium mbpoll npm; do command -v $$peer >/dev/null || missing="$$missing $$peer"; done; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  echo "installing$$missing for the tests …"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
 	    >/dev/null 2>&1 || echo "not to be had:$$missing: their tests will be skipped"; fi
+	@command -v npm >/dev/null || echo "npm is not to be had: the tests against node-opcua will be skipped"; \
+	! command -v npm >/dev/null || test -d $(NPM)/node_modules/node-opcua || { \
+	  echo "installing node-opcua for the tests (once for each user) …"; mkdir -p $(NPM); \
+	  npm install --prefix $(NPM) --no-audit --no-fund --loglevel=error node-opcua@2.182.2 >/dev/null 2>&1 \
+	    || echo "not to be had: node-opcua: its tests will be skipped"; }
 	@touch $@
 
 # The second pair of servers, for SERVERS=debian. The tests start them in folders of their own: the installation itself starts
