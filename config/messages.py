@@ -52,14 +52,18 @@ class Reason(StrEnum):
 
     ABOVE_THRESHOLD = "ABOVE_THRESHOLD"
     GRAY_ZONE = "GRAY_ZONE"
+    TOO_MANY_DEFECTS = "TOO_MANY_DEFECTS"  # none above the reject threshold, so many that the recipe rejects the part
+    IN_ZONE = "IN_ZONE"  # beside another reason: it is so by the limits of a zone, not of the whole view
+    TOO_FEW_VIEWS = "TOO_FEW_VIEWS"  # views reject, fewer than the recipe's `reject_views`
     LATE = "LATE"  # no prediction by the deadline
     OVERRUN = "OVERRUN"  # no free slot in the camera's ring
     UNREADABLE_FRAME = "UNREADABLE_FRAME"
     CAMERA_DOWN = "CAMERA_DOWN"  # the trigger came while its camera was away
     UNKNOWN_RECIPE = "UNKNOWN_RECIPE"
     WRONG_BUNDLE = "WRONG_BUNDLE"  # scored by another bundle than the recipe names
-    WRONG_FRAME = "WRONG_FRAME"  # colours or size that the bundle does not take
+    WRONG_FRAME = "WRONG_FRAME"  # colours or size that the bundle does not take, or that a zone does not lie in
     NOT_FINITE = "NOT_FINITE"  # the score is NaN or infinite
+    NOTHING_INSPECTED = "NOTHING_INSPECTED"  # ROI and exclusions leave nothing of the view
 
 
 class Group(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -188,6 +192,18 @@ class Job(Message, frozen=True, kw_only=True):
     epoch: int
     recipe: str
     deadline_ms: int
+
+
+class Expose(Message, frozen=True, kw_only=True):
+    """The PLC has triggered a part: take its picture now (decision → ingest)."""
+
+    kind: ClassVar[str] = "expose/1"
+    part_id: str
+    sequence: Count
+    recipe: str
+    trigger_ns: Int64  # monotonic
+    trigger_time_ns: UnixNs
+    deadline_ns: Int64  # monotonic
 
 
 class View(Group, frozen=True, kw_only=True):
@@ -328,6 +344,7 @@ AnyMessage = (
     | Prediction
     | Enlist
     | Job
+    | Expose
     | Verdict
     | GateReport
     | Evidence

@@ -1,113 +1,59 @@
 """From what is known of a part to its verdict. Pure and deterministic: the same answers and recipe, the same verdict.
 
 A detector's score is the maximum of its anomaly map, so one threshold serves both: a view is rejected because of the
-regions of its map above the threshold, and those that lie outside the ROI or are too small do not count.
+regions of its map above the threshold (`decision/defects.py`), and those that lie where nothing is inspected
+(`decision/zones.py`) or are too small do not count.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-import cv2
 import numpy as np
 from msgspec.structs import replace
 
 from config import recipe as recipes
-from config.errors import ConfigurationError
-from config.messages import GateCommand, Judgement, Loss, Reason, Region, Verdict, View
+from config.messages import GateCommand, Judgement, Loss, Reason, Verdict, View
+from decision import defects
 from decision.deadlines import OpenPart, Scored
+from decision.zones import Zones
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    import numpy.typing as npt
-
-    from config.recipe import Recipe, ViewRecipe
-
-    Map = npt.NDArray[np.float32]
-    Mask = npt.NDArray[np.uint8]
+    from config.messages import Region
+    from config.recipe import Limits, Recipe, ViewRecipe
+    from decision.defects import Defect
 
 _WORST_FIRST = (Judgement.FAULT, Judgement.REJECT, Judgement.REVIEW)
-_WHITE = 128
-
-
-class Roi:
-    """An ROI picture `(H, W)` uint8, white is inspected; what it means for a map is worked out once for each size."""
-
-    def __init__(self, mask: Mask) -> None:
-        self.mask = mask
-        self._cells: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
-
-    def cells(self, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-        """Return which cells of a map `(h, w)` are inspected."""
-        if shape not in self._cells:
-            self._cells[shape] = inside(self.mask, shape)
-        return self._cells[shape]
-
-
-def read_roi(path: Path) -> Roi:
-    """Read an ROI picture; raise ConfigurationError if it cannot be read or inspects nothing."""
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise ConfigurationError(f"{path}: not a readable picture; an ROI is grey, white where it is inspected")
-    if not (mask >= _WHITE).any():
-        raise ConfigurationError(f"{path}: the ROI is black all over, so nothing would be inspected")
-    return Roi(np.asarray(mask, np.uint8))
 
 
 @dataclass(frozen=True)
 class Rules:
-    """A recipe ready to judge by: its ROI pictures are read and its content is named."""
+    """A recipe ready to judge by: its pictures are read and its content is named."""
 
     recipe: Recipe
     digest: str
-    rois: dict[str, Roi]
+    zones: dict[str, Zones]
 
     @classmethod
     def load(cls, recipe: Recipe) -> Self:
         """Read what a recipe names; raise ConfigurationError for any fault."""
-        rois = {camera: read_roi(view.roi) for camera, view in recipe.views.items() if view.roi}
-        return cls(recipe, recipes.digest(recipes.content(recipe)), rois)
+        zones = {camera: Zones.read(view) for camera, view in recipe.views.items()}
+        return cls(recipe, recipes.digest(recipes.content(recipe)), zones)
+
+    @cached_property
+    def limits(self) -> dict[str, tuple[Limits, ...]]:
+        """The limits of each view: its own, then its zones'."""
+        return {camera: view.limits() for camera, view in self.recipe.views.items()}
 
 
-def inside(mask: Mask, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Return which cells of a map `(h, w)` touch the ROI: a cell counts if any of its pixels does."""
-    rows, columns = shape
-    height, width = mask.shape
-    integral = cv2.integral((mask >= _WHITE).astype(np.uint8))
-    top, bottom = np.arange(rows) * height // rows, -(-(np.arange(rows) + 1) * height // rows)
-    left, right = np.arange(columns) * width // columns, -(-(np.arange(columns) + 1) * width // columns)
-    counted = integral[np.ix_(bottom, right)] - integral[np.ix_(top, right)]
-    counted -= integral[np.ix_(bottom, left)] - integral[np.ix_(top, left)]
-    return np.asarray(counted > 0)
-
-
-def regions(anomaly_map: Map, above: float, frame_shape: tuple[int, int, int]) -> tuple[Region, ...]:
-    """Return the 8-connected regions of `anomaly_map` `(h, w)` above a threshold in frame pixels, worst first."""
-    over = (anomaly_map > np.float64(above)).astype(np.uint8)  # a plain float would be rounded to float32 first
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
-    rows, columns = anomaly_map.shape
-    height, width = frame_shape[:2]
-    found = []
-    for label in range(1, count):
-        left, top, across, down, cells = (int(value) for value in stats[label])
-        x_px, y_px = left * width // columns, top * height // rows
-        found.append(
-            Region(
-                x_px=x_px,
-                y_px=y_px,
-                width_px=max(1, (left + across) * width // columns - x_px),
-                height_px=max(1, (top + down) * height // rows - y_px),
-                area_px=max(1, round(cells * (height / rows) * (width / columns))),
-                score=float(anomaly_map[labels == label].max()),
-            )
-        )
-    return tuple(sorted(found, key=lambda region: -region.score))
-
-
-def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, roi: Roi | None) -> View:
+def judge_view(
+    camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, limits: Sequence[Limits], zones: Zones
+) -> View:
     """Judge one view; no answer is LATE."""
     if not isinstance(answer, Scored):
         return _fault(camera, answer.reason if answer else Reason.LATE, recipe)
@@ -117,22 +63,43 @@ def judge_view(camera: str, answer: Scored | Loss | None, recipe: ViewRecipe, ro
     score = seen.score
     if score is None or not math.isfinite(score) or not np.isfinite(anomaly_map).all():
         return _fault(camera, Reason.NOT_FINITE, recipe, answer)
-    if roi is not None:
-        anomaly_map = np.where(roi.cells(seen.map_shape), anomaly_map, np.float32(-np.inf))
-        score = float(anomaly_map.max())
-    found = regions(anomaly_map, recipe.review_above, seen.frame_shape)
-    if not found and score > recipe.review_above:
+    cells = zones.cells(seen.map_shape, seen.frame_shape[:2])
+    if cells is None:
+        return _fault(camera, Reason.WRONG_FRAME, recipe, answer)
+    if cells.inspected is not None and not cells.inspected.any():
+        return _fault(camera, Reason.NOTHING_INSPECTED, recipe, answer)
+    found = defects.find(anomaly_map, cells, limits, seen.frame_shape)
+    if score > anomaly_map.max():
         # A map that does not show what the score says: take the whole frame rather than let it pass.
-        height, width = seen.frame_shape[:2]
-        found = (Region(x_px=0, y_px=0, width_px=width, height_px=height, area_px=height * width, score=score),)
-    counted = tuple(region for region in found if region.area_px >= recipe.minimum_defect_area_px)
-    verdict = Judgement.PASS
-    reasons: tuple[Reason, ...] = ()
-    if counted and counted[0].score > recipe.reject_above:
-        verdict, reasons = Judgement.REJECT, (Reason.ABOVE_THRESHOLD,)
-    elif counted:
-        verdict, reasons = Judgement.REVIEW, (Reason.GRAY_ZONE,)
-    return _view(camera, verdict, reasons, recipe, answer, score, counted)
+        found = (*defects.somewhere(score, limits, seen.frame_shape), *found)
+    elif cells.inspected is not None:
+        score = float(anomaly_map[cells.inspected].max())
+    verdict, reasons = _weigh(found, limits)
+    return _view(camera, verdict, reasons, recipe, answer, score, tuple(defect.region for defect in found))
+
+
+def _weigh(found: Sequence[Defect], limits: Sequence[Limits]) -> tuple[Judgement, tuple[Reason, ...]]:
+    """Return what the defects of a view make of it, and why."""
+    if not found:
+        return Judgement.PASS, ()
+    rejects_by = frozenset[int]().union(*(defect.rejects_by for defect in found))
+    if rejects_by:
+        return Judgement.REJECT, _why(Reason.ABOVE_THRESHOLD, by_zone=any(rejects_by))
+    counts = [sum(index in defect.counts_in for defect in found) for index in range(len(limits))]
+    counts[0] = len(found)  # the view's own limit is for all of its defects
+    too_many = [
+        index
+        for index, one in enumerate(limits)
+        if one.reject_from_defects is not None and counts[index] >= one.reject_from_defects
+    ]
+    if too_many:
+        return Judgement.REJECT, _why(Reason.TOO_MANY_DEFECTS, Reason.GRAY_ZONE, by_zone=any(too_many))
+    by_zone = any(any(defect.counts_in) for defect in found)
+    return Judgement.REVIEW, _why(Reason.GRAY_ZONE, by_zone=by_zone)
+
+
+def _why(*reasons: Reason, by_zone: bool) -> tuple[Reason, ...]:
+    return (*reasons, Reason.IN_ZONE) if by_zone else reasons
 
 
 def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[Verdict, list[bytes]]:
@@ -148,11 +115,10 @@ def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[
         )
     else:
         views = tuple(
-            judge_view(camera, part.answers.get(camera), view, rules.rois.get(camera))
+            judge_view(camera, part.answers.get(camera), view, rules.limits[camera], rules.zones[camera])
             for camera, view in rules.recipe.views.items()
         )
-    verdict = next((one for one in _WORST_FIRST if any(view.verdict is one for view in views)), Judgement.PASS)
-    reasons = tuple(dict.fromkeys(reason for view in views if view.verdict is verdict for reason in view.reasons))
+    verdict, reasons = _combine(views, recipe.reject_views if recipe else 1)
     if now_ns > trigger.deadline_ns and verdict is not Judgement.FAULT:
         verdict, reasons = Judgement.FAULT, (Reason.LATE,)  # right, and too late to be relied on
     if not recipes.kept(recipe, verdict, trigger.sequence).map:
@@ -184,6 +150,15 @@ def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[
         ),
         payload,
     )
+
+
+def _combine(views: Sequence[View], reject_views: int) -> tuple[Judgement, tuple[Reason, ...]]:
+    """Return the worst verdict of the views and its reasons; too few rejecting views make a REVIEW, never a PASS."""
+    verdict = next((one for one in _WORST_FIRST if any(view.verdict is one for view in views)), Judgement.PASS)
+    reasons = tuple(dict.fromkeys(reason for view in views if view.verdict is verdict for reason in view.reasons))
+    if verdict is Judgement.REJECT and sum(view.verdict is Judgement.REJECT for view in views) < reject_views:
+        return Judgement.REVIEW, (Reason.TOO_FEW_VIEWS, *reasons)
+    return verdict, reasons
 
 
 def _gate(verdict: Judgement, recipe: Recipe | None) -> GateCommand:

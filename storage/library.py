@@ -6,9 +6,7 @@ needs is in the database. What a station judges by is put here before it judges;
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +64,7 @@ class Library:
         return warnings
 
     def recipe(self, digest: str) -> Recipe:
-        """Return a recipe as it was, its ROI pictures as files; raise InputError where there is none of this digest.
+        """Return a recipe as it was, its pictures as files; raise InputError where there is none of this digest.
 
         A view's `bundle` is the path where `bundle` puts the one that it pins, or an empty one where it pins none.
         """
@@ -78,15 +76,15 @@ class Library:
             raise InputError(f"recipe {digest}: is not in the library")
         if recipe.digest(found) != digest:
             raise StoreError(f"recipe {digest}: the library holds another content under this digest: it was changed")
-        said = json.loads(found)
-        for view in said["views"].values():
-            pinned = view["bundle_digest"]
-            view["bundle"] = str(self._path(pinned)) if pinned else ""
-            if view["roi"]:
-                picture = base64.b64decode(view["roi"])
-                view["roi"] = str(self._write(f"{hashlib.sha256(picture).hexdigest()}.roi", picture))
+
+        def bundle(pinned: str | None) -> Path:
+            return self._path(pinned) if pinned else Path()
+
+        def picture(content: bytes) -> Path:
+            return self._write(f"{hashlib.sha256(content).hexdigest()}.picture", content)
+
         try:
-            return Recipe.model_validate(said)
+            return recipe.from_content(found, bundle, picture)
         except ValidationError as error:
             raise InputError(
                 f"recipe {digest}: this version of Andon cannot read it: {files.explain(error)}"

@@ -36,9 +36,10 @@ from config.messages import (
     Verdict,
     View,
 )
-from config.recipe import Fidelity, Recipe, ViewRecipe
+from config.recipe import Fidelity, Limits, Recipe, ViewRecipe
 from config.station import CameraSection, ConsoleSection, PlcSection, Station, StorageSection
-from decision.rules import regions
+from decision import defects
+from decision.zones import Cells
 from ingest.evidence import Judged, pictures
 from ingest.parts.defects import Defect
 from ingest.parts.product import Side
@@ -46,6 +47,8 @@ from ingest.parts.rendering import render
 
 CAMERAS = ("bottom", "top")
 REVIEW_ABOVE, REJECT_ABOVE = 1.6, 2.0
+LIMITS = Limits(None, REVIEW_ABOVE, REJECT_ABOVE, minimum_area_px=0, reject_from_defects=None)
+EVERYWHERE = Cells(None, None)
 DIGEST = "sha256:" + "5f" * 32
 _SIDE_PX = 320
 _CELLS = 32
@@ -169,7 +172,7 @@ def _view(
         bundle_digest=DIGEST,
         frame_shape=frame_shape,
         map_shape=(_CELLS, _CELLS),
-        regions=regions(anomaly_map, REVIEW_ABOVE, frame_shape),
+        regions=tuple(defect.region for defect in defects.find(anomaly_map, EVERYWHERE, (LIMITS,), frame_shape)),
         worker="worker-0",
         batch_size=2,
         received_ns=now_ns - 13 * _MS,

@@ -140,11 +140,13 @@ def trust(reader: Reader) -> list[str]:
 
 
 def _copy_recipe(found: Recipe, writer: Writer) -> Recipe:
-    views = {}
-    for camera, view in found.views.items():
-        roi = _copy_named("rois", view.roi, writer) if view.roi else None
-        views[camera] = view.model_copy(update={"bundle": _copy_named("bundles", view.bundle, writer), "roi": roi})
-    return found.model_copy(update={"views": views})
+    def bundle(path: Path) -> Path:
+        return _copy_named("bundles", path, writer)
+
+    def picture(path: Path) -> Path:
+        return _copy_named("rois", path, writer)
+
+    return recipe.moved(found, bundle, picture)
 
 
 def _copy_named(folder: str, path: Path, writer: Writer) -> Path:

@@ -39,7 +39,8 @@ class Others:
     """What to judge by instead of what was judged by then: a recipe, a bundle, or both.
 
     A bundle alone brings its own thresholds, those of its calibration: a recipe's are in the score of the bundle that
-    they were made for. Where `camera` is named, the bundle takes the place of that camera's alone.
+    they were made for, so its zones keep their places and areas but not their thresholds. Where `camera` is named, the
+    bundle takes the place of that camera's alone.
     """
 
     recipe: Recipe | None = None
@@ -100,7 +101,7 @@ class Judges:
             for camera, view in rules.recipe.views.items()
         }
         recipe = rules.recipe.model_copy(update={"views": views})
-        return Judge(Rules(recipe, rules.digest, rules.rois), engines)
+        return Judge(Rules(recipe, rules.digest, rules.zones), engines)
 
     def _rules_of(self, part: Part, digest: str | None) -> Rules:
         if self._other_rules is not None:
@@ -154,6 +155,9 @@ def _rebased(view: ViewRecipe, bundle: Bundle, *, keep_thresholds: bool) -> View
     if not keep_thresholds:
         calibration = bundle.manifest.calibration
         update |= {"review_above": calibration.review_above, "reject_above": calibration.reject_above}
+        update["zones"] = tuple(
+            zone.model_copy(update={"review_above": None, "reject_above": None}) for zone in view.zones
+        )
     return view.model_copy(update=update)
 
 

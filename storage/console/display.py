@@ -21,14 +21,18 @@ WORDS = {
 REASONS = {
     Reason.ABOVE_THRESHOLD: "score above the reject threshold",
     Reason.GRAY_ZONE: "score in the gray zone",
+    Reason.TOO_MANY_DEFECTS: "too many defects in the gray zone",
+    Reason.IN_ZONE: "by the limits of a zone",
+    Reason.TOO_FEW_VIEWS: "rejected by fewer views than the recipe asks for",
     Reason.LATE: "no prediction by the deadline",
     Reason.OVERRUN: "no free slot in the camera's ring",
     Reason.UNREADABLE_FRAME: "unreadable frame",
     Reason.CAMERA_DOWN: "the camera was away",
     Reason.UNKNOWN_RECIPE: "unknown recipe",
     Reason.WRONG_BUNDLE: "scored by another bundle than the recipe names",
-    Reason.WRONG_FRAME: "colours or size that the bundle does not take",
+    Reason.WRONG_FRAME: "colours or size that the bundle or a zone does not take",
     Reason.NOT_FINITE: "the score is not finite",
+    Reason.NOTHING_INSPECTED: "ROI and exclusions leave nothing to inspect",
 }
 COMMANDS = {
     GateCommand.PASS: "let pass",

@@ -56,13 +56,13 @@ def made(folder: Path, **changes: object) -> Recipe:
 def test_a_recipe_comes_back_as_it_was_with_its_roi_also_without_the_files(database, tmp_path):
     wanted = made(tmp_path, keep={"PASS": {"pixels": "exact", "every_parts": 7}})
     digest = recipe.digest(recipe.content(wanted))
-    cells = Rules.load(wanted).rois["front"].cells((8, 10))
+    cells = Rules.load(wanted).zones["front"].cells((8, 10), (40, 50)).inspected
     Library(database, tmp_path / "home").register("tester", {"cap": wanted}, {})
     (tmp_path / "roi.png").unlink()
     found = Library(database, tmp_path / "elsewhere").recipe(digest)
     rules = Rules.load(found)
     assert rules.digest == digest
-    assert np.array_equal(rules.rois["front"].cells((8, 10)), cells)
+    assert np.array_equal(rules.zones["front"].cells((8, 10), (40, 50)).inspected, cells)
     view, expected = found.views["front"], wanted.views["front"]
     kept = view.model_copy(update={"bundle": expected.bundle, "roi": expected.roi})
     assert found.model_copy(update={"views": {"front": kept}}) == wanted

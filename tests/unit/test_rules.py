@@ -1,15 +1,14 @@
-import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from config.errors import ConfigurationError
 from config.messages import GateCommand, Judgement, Loss, Prediction, Reason, Trigger
 from config.recipe import Recipe, ViewRecipe
 from decision import rules
 from decision.deadlines import OpenPart, Scored
+from decision.zones import Picture, Zones, touched
 
 FRAME = (80, 160, 3)
 
@@ -65,8 +64,11 @@ def grid(**cells):
     return found
 
 
-def judge(answers, wanted=None, rois=None, views=("front",)):
-    return rules.judge(part(answers, views), rules.Rules(wanted or recipe(views), "sha256:r", rois or {}), "1", 25)[0]
+def judge(answers, wanted=None, roi=None, views=("front",)):
+    wanted = wanted or recipe(views)
+    picture = Picture(roi) if roi is not None else None
+    places = {camera: Zones(picture, [], []) for camera in wanted.views}
+    return rules.judge(part(answers, views), rules.Rules(wanted, "sha256:r", places), "1", 25)[0]
 
 
 @pytest.mark.parametrize(
@@ -105,17 +107,17 @@ def test_small_defects_do_not_count():
 def test_outside_the_roi_nothing_counts():
     roi = np.zeros((8, 16), np.uint8)
     roi[:, :8] = 255
-    assert judge({"front": scored(grid(_3_12=9.0))}, rois={"front": rules.Roi(roi)}).verdict is Judgement.PASS
-    inside = judge({"front": scored(grid(_3_12=9.0, _3_4=1.5))}, rois={"front": rules.Roi(roi)})
+    assert judge({"front": scored(grid(_3_12=9.0))}, roi=roi).verdict is Judgement.PASS
+    inside = judge({"front": scored(grid(_3_12=9.0, _3_4=1.5))}, roi=roi)
     assert (inside.verdict, inside.views[0].score) == (Judgement.REVIEW, 1.5)
 
 
 def test_an_roi_of_another_size_covers_every_cell_that_it_touches():
     roi = np.zeros((100, 100), np.uint8)
     roi[50, 50] = 255
-    assert rules.inside(roi, (4, 4)).sum() == 1
-    assert rules.inside(roi, (300, 300)).any()
-    assert rules.inside(np.full((5, 3), 255, np.uint8), (28, 28)).all()
+    assert touched(roi > 0, (4, 4)).sum() == 1
+    assert touched(roi > 0, (300, 300)).any()
+    assert touched(np.full((5, 3), fill_value=True), (28, 28)).all()
 
 
 def test_missing_views_are_late_and_a_loss_says_its_reason():
@@ -177,23 +179,11 @@ def test_pass_is_earned_exactly_up_to_the_lower_threshold(peak, review, more):
     assert (found.gate is GateCommand.PASS) == (found.verdict is Judgement.PASS)
 
 
-def test_roi_pictures_are_read_or_refused(tmp_path):
-    path = tmp_path / "roi.png"
-    cv2.imwrite(str(path), np.full((4, 4), 255, np.uint8))
-    assert rules.read_roi(path).mask.shape == (4, 4)
-    cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
-    with pytest.raises(ConfigurationError, match="black all over"):
-        rules.read_roi(path)
-    path.write_bytes(b"no picture")
-    with pytest.raises(ConfigurationError, match="not a readable picture"):
-        rules.read_roi(path)
-
-
 def test_maps_are_kept_as_the_recipe_says():
     def maps(peak, wanted, sequence=7):
         judged = part({"front": scored(grid(_3_4=peak))})
         judged.trigger = replace(judged.trigger, sequence=sequence)
-        found, payload = rules.judge(judged, rules.Rules(wanted, "sha256:r", {}), "1", 25)
+        found, payload = rules.judge(judged, rules.Rules.load(wanted), "1", 25)
         assert [view.map_shape for view in found.views] == ([(8, 16)] if payload else [None])
         return [np.frombuffer(content, np.float16).reshape(8, 16).max() for content in payload]
 
