@@ -29,7 +29,7 @@ SUMS = ("parts", "scored", "score_sum", "score_squares")
 COUNTED = ("trigger_time", "score", "run", *_KEY)  # what the tallies need of a verdict
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
 _TYPES = {
-    ARRAY: "bytea",  # `storage/rows.py` makes the bytes
+    ARRAY: "text",  # `storage/rows.py` makes the bytes
     BigInteger: "int8",
     Boolean: "bool",
     DateTime: "int8",  # likewise

@@ -179,10 +179,12 @@ def _time(unix_ns: int) -> int:
 
 
 @lru_cache(1024)
-def _array(names: tuple[str, ...]) -> bytes:
-    """Return an array of texts as PostgreSQL sends and receives it (array_send in arrayfuncs.c)."""
+def _array(names: tuple[str, ...]) -> str:
+    """Return an array of short names as PostgreSQL sends and receives it (array_send in arrayfuncs.c).
+
+    It is all ASCII, so it can go as a text, for which psycopg has an encoder in C.
+    """
     if not names:
-        return struct.pack("!iii", 0, 0, _TEXT)
-    encoded = [name.encode() for name in names]
+        return struct.pack("!iii", 0, 0, _TEXT).decode("ascii")
     head = struct.pack("!iiiii", 1, 0, _TEXT, len(names), 1)
-    return head + b"".join(struct.pack("!i", len(name)) + name for name in encoded)
+    return (head + b"".join(struct.pack("!i", len(name)) + name.encode() for name in names)).decode("ascii")

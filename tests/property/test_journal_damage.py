@@ -194,7 +194,7 @@ def test_absurd_counts_and_lengths_under_a_right_checksum_are_damage(
     count: int, sizes: list[int], rest: bytes, length: int | None
 ) -> None:
     body = struct.pack(f"<{len(sizes) + 1}I", count, *sizes) + rest
-    content = struct.pack("<4sII", b"AJ1\n", len(body) if length is None else length, record._checksum(START, body))
+    content = struct.pack("<4sII", b"AJ1\n", len(body) if length is None else length, record._checksum(*START, body))
     found = list(parse(content + body, START))
     begin = 4 + 4 * count
     parts_bytes = sum(struct.unpack_from(f"<{count}I", body, 4)) if begin <= len(body) else None
