@@ -133,7 +133,7 @@ def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbo
         daemon("console", "storage.console"),
     ]
     if station.simulation:
-        first.insert(0, daemon("plc-simulator", "deploy.plcsim"))
+        first.insert(0, daemon("plc-simulator", "deploy.plc"))
     first += [
         daemon(f"worker-{number}", "inference", "--worker", str(number), *trust)
         for number in range(station.workers.count)

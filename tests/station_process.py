@@ -20,7 +20,7 @@ PROCESSES = {
     "decision": "-m decision",
     "storage": "-m storage --home",
     "console": "-m storage.console",
-    "plc": "-m deploy.plcsim",
+    "plc": "-m deploy.plc ",
     "postgres": "postgres -D",
     "valkey": "valkey-server",
 }

@@ -33,8 +33,8 @@ from decision.link import (
     LinkUp,
 )
 from decision.plc import modbus
-from deploy import plcsim
-from deploy.belt import Tally
+from deploy.plc import __main__ as plc
+from deploy.plc.belt import Tally
 
 MS = 1_000_000
 JOBS = {"bracket": 7, "cap": 9}
@@ -76,7 +76,7 @@ class Line:
         return schedule
 
     def switch_on(self, *, wait: bool = True) -> None:
-        command = [sys.executable, "-m", "deploy.plcsim", "--home", str(self.home.path)]
+        command = [sys.executable, "-m", "deploy.plc", "--home", str(self.home.path)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         end_s = time.monotonic() + 10
         while wait and self.process.poll() is None and time.monotonic() < end_s:
@@ -372,7 +372,7 @@ def test_a_plc_whose_program_stands_still_is_not_up_but_holds_the_results(make_l
     line = make_line()
     program = f"""
 import asyncio
-from deploy.plcsim import Memory
+from deploy.plc.memories.modbus import Memory
 async def main():
     await Memory("127.0.0.1", {line.port}).serve()
     await asyncio.sleep(60)
@@ -443,10 +443,10 @@ def test_a_station_that_cannot_be_simulated_is_a_configuration_error(make_line, 
     line = make_line()
     file = line.home.path / "station.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    assert plcsim.main(["--home", str(line.home.path)]) == 78
+    assert plc.main(["--home", str(line.home.path)]) == 78
     assert said in capsys.readouterr().err
 
 
 def test_without_a_station_it_says_which_file_is_missing(tmp_path: Path, capsys) -> None:
-    assert plcsim.main(["--home", str(tmp_path)]) == 78
+    assert plc.main(["--home", str(tmp_path)]) == 78
     assert "station.json: no such file" in capsys.readouterr().err

@@ -1,30 +1,18 @@
-"""The PLC of a simulated line: a real Modbus TCP server with a belt, a gate at rest, and its own count of what passed.
-
-It shares the register map and the clock with the station and nothing else, so it can judge the station's gate from
-outside; what it saw stands in home/plc.json.
-"""
+"""The process: memory, belt and program of the PLC; what it saw stands in home/plc.json."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import math
 import os
 import signal
-import socket
-import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from pymodbus.constants import ExcCodes
-from pymodbus.server import ModbusTcpServer
-from pymodbus.simulator import DataType, SimData, SimDevice
-
-from config import files, home, log, plugins
+from config import files, log, plugins
 from config.errors import AndonError, ConfigurationError
 from config.home import Home
 from config.log import Condition
@@ -32,67 +20,13 @@ from config.service import notify
 from config.station import SimulationSection, Station
 from decision import registers
 from decision.plc import modbus
-from decision.registers import Register, Writer
-from deploy.belt import Belt, Tally, Watch
+from deploy.plc.belt import Belt, Tally, Watch
+from deploy.plc.memories.modbus import Memory
 
 _TICK_NS = 20_000_000
 _HEARTBEAT_NS = 50_000_000
 _KEEP_S = 0.1
 _PRIORITY = 20
-_WRITE_REGISTERS = 16  # Modbus function codes
-_READ_REGISTERS = 3
-
-
-class Memory:
-    """The PLC's registers behind a Modbus TCP server; only the PLC's own program writes what is the PLC's."""
-
-    def __init__(self, host: str, port: int) -> None:
-        """Take the address; raise ConfigurationError where that cannot be. Needs a running event loop."""
-        try:
-            socket.create_server((host, port)).close()
-        except OSError as error:
-            raise ConfigurationError(
-                f"{host}:{port}: the PLC simulator cannot listen here: {error.strerror}; free port {port} or name "
-                "another in plc.options.port"
-            ) from error
-        end = max(register.end for register in registers.TABLE)
-        cells = SimData(0, count=end, values=0, datatype=DataType.REGISTERS)
-        device = SimDevice(0, simdata=[cells], action=self._protect)
-        self._server = ModbusTcpServer(device, address=(host, port))
-        self._own = False
-
-    async def serve(self) -> None:
-        """Begin to answer."""
-        await self._server.serve_forever(background=True)
-
-    async def close(self) -> None:
-        """Answer no more."""
-        await self._server.shutdown()  # type: ignore[no-untyped-call]  # pymodbus has no annotation here
-
-    async def read(self, register: Register, slot: int = 0) -> list[int]:
-        """Return a register's words."""
-        address = register.address + slot * register.words
-        return [int(word) for word in await self._server.async_getValues(0, _READ_REGISTERS, address, register.words)]
-
-    async def write(self, register: Register, words: list[int], slot: int = 0) -> None:
-        """Set a register's words."""
-        self._own = True
-        await self._server.async_setValues(0, _WRITE_REGISTERS, register.address + slot * register.words, words)
-        self._own = False
-
-    async def _protect(
-        self,
-        _function: int,
-        _start: int,
-        address: int,
-        count: int,
-        _cells: list[int],
-        values: list[int] | list[bool] | None,
-    ) -> ExcCodes | None:
-        if values is None or self._own:
-            return None
-        touched = (one for one in registers.TABLE if one.address < address + count and address < one.end)
-        return ExcCodes.ILLEGAL_ADDRESS if any(one.writer is Writer.PLC for one in touched) else None
 
 
 class Simulator:
@@ -219,19 +153,11 @@ def _read_tally(path: Path, run_id: str) -> Tally:
     return Tally(run_id=run_id)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the PLC simulator of the station in --home; return the process's exit code."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.plcsim", description=main.__doc__)
-    parser.add_argument("--home", type=Path, default=home.default_path(), help="state folder of the station")
-    where = Home(parser.parse_args(arguments).home)
-    log.configure("plc")
+def run(where: Home) -> int:
+    """Run the PLC of the station in `where` until SIGTERM or SIGINT; return the process's exit code."""
     try:
         asyncio.run(Simulator(where).run())
     except AndonError as error:
         log.logger().error(str(error), error=type(error).__name__)
         return error.exit_code
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@ from config.messages import GateCommand, GateOutcome, Judgement
 from config.schedule import Schedule
 from config.station import SimulationSection
 from decision.registers import Result
-from deploy.belt import Belt, Tally, Watch
+from deploy.plc.belt import Belt, Tally, Watch
 
 MS = 1_000_000
 START_NS = 5_000 * MS

@@ -1,0 +1,25 @@
+"""Run the PLC simulator: `python -m deploy.plc --home DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from config import home, log
+from config.home import Home
+from deploy.plc import simulator
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the PLC simulator of the station in --home; return the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.plc", description=main.__doc__)
+    parser.add_argument("--home", type=Path, default=home.default_path(), help="state folder of the station")
+    where = Home(parser.parse_args(arguments).home)
+    log.configure("plc")
+    return simulator.run(where)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
