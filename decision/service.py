@@ -39,11 +39,14 @@ from config.messages import (
     encode,
 )
 from config.service import Service
+from decision import realtime
+from decision.alarms import Alarms
 from decision.deadlines import Docket, OpenPart, Scored
 from decision.gate import StationState
 from decision.link import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, Link
 from decision.outbox import Outbox, OutboxFullError
 from decision.rules import Rules, judge
+from decision.streaks import Streaks
 
 if TYPE_CHECKING:
     from config.home import Home
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 _JUDGED_KEPT = 4096  # verdicts remembered for repeated triggers: a restarted grabber repeats the last 64
 _ENLISTED_NS = 1_000_000_000
 _EVERY_NS = 100_000_000
+_HEARD_NS = 2_000_000_000  # by then storage has heard of this process, and ended the alarms of the one before
 _MARGIN_NS = 2_000_000
 _OUTBOX_ALMOST_FULL = 0.9
 _REPORT_NS = 3_000_000_000  # after the part should have reached the gate
@@ -89,9 +93,14 @@ class Decision(Service):
         self._full = Condition("outbox_full", self.counters)
         self._unable = Condition("cannot_judge", self.counters)
         self._unknown_job = Condition("unknown_job", self.counters)
+        self._streaks = Streaks()
+        self._alarms = Alarms(self._station.station, self.counters)
+        self._alarms_ns = time.monotonic_ns() + _HEARD_NS
+        self._line_stop = False
 
     def open(self) -> None:
         """Find the outbox, the PLC and the other stages."""
+        realtime.raise_priority(self._station.decision.realtime_priority)  # before there are other threads
         self._outbox = Outbox(self.home.runtime / "outbox")
         run_id = self.home.read_run().run_id
         section = self._station.plc
@@ -112,15 +121,20 @@ class Decision(Service):
         self._recover(f"{self._station.station}-{run_id}-")
         self._link.start()
         self._announce_job()
+        realtime.lock_memory()
+        self._garbage = realtime.Garbage(self.counters)
 
     def tick(self, now_ns: int) -> None:
         """Judge what is due; ten times a second look after everything else."""
         self._judge_due(now_ns)
+        judged_ns = next(reversed(self._judged.values())).judged_ns if self._judged else 0
+        self._garbage.tick(now_ns, len(self._docket), judged_ns)
         if now_ns < self._every_ns:
             return
         self._every_ns = now_ns + _EVERY_NS
         self._courier.tick(now_ns)
         self._look_at_station(now_ns)
+        self._tell_alarms(now_ns)
         for waiting in list(self._at_gate.values()):
             if now_ns < waiting.expires_ns + _REPORT_NS:
                 break
@@ -222,12 +236,27 @@ class Decision(Service):
             bus.send_parts(self._triggers, parts[:2], to=camera.encode())  # the maps are for storage alone
         self._courier.send(verdict.record_id, parts, verdict.judged_ns)
         self.counters[verdict.verdict.lower()] += 1
+        self._tell_alarms(verdict.judged_ns)
 
     def _remember(self, verdict: Verdict) -> None:
         self._judged[verdict.part_id] = verdict
+        recipe = self._recipes.get(verdict.recipe)
+        if recipe is not None:
+            self._streaks.take(verdict, recipe.alarms)
         self._docket.forget(verdict.part_id)
         if len(self._judged) > _JUDGED_KEPT:
             self._judged.popitem(last=False)
+
+    def _tell_alarms(self, now_ns: int) -> None:
+        if self._streaks.stops_line is not self._line_stop:
+            self._line_stop = self._streaks.stops_line
+            self._link.stop_line(self._line_stop)
+        if now_ns < self._alarms_ns or self._outbox.fill > _OUTBOX_ALMOST_FULL:
+            return
+        for event in self._alarms.update(self._streaks.on):
+            parts = encode(event)
+            self._outbox.append(event.record_id, parts)
+            self._courier.send(event.record_id, parts, now_ns)
 
     def _order(self, waiting: _AtGate) -> None:
         verdict = waiting.verdict
