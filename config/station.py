@@ -57,6 +57,15 @@ class PlcSection(Section):
     options: dict[str, object] = {}
 
 
+class DecisionSection(Section):
+    """How the decision process runs: `realtime_priority` is that of SCHED_FIFO, 0: as any other process.
+
+    Its threads that drive a device run one step above it.
+    """
+
+    realtime_priority: int = Field(default=0, ge=0, le=98)
+
+
 class SimulationSection(Section):
     """The world of a station without hardware: parts on a belt that does not wait for anybody.
 
@@ -161,6 +170,7 @@ class Station(Section):
     encoder: EncoderSection | None = None
     belt: BeltSection | None = None
     gates: tuple[GateSection, ...] = ()  # that the station drives itself; without any, the PLC does
+    decision: DecisionSection = DecisionSection()
     simulation: SimulationSection | None = None
     console: ConsoleSection = ConsoleSection()
     storage: StorageSection = StorageSection()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from config.errors import DeviceError
 from config.log import Condition, logger
 from config.messages import GateCommand, GateOutcome, Judgement
-from decision import registers
+from decision import realtime, registers
 from decision.gate import Driver, StationOutputs, StationState
 from decision.registers import Result
 
@@ -215,6 +215,7 @@ class Link:
     # From here on: the thread.
 
     def _live(self) -> None:
+        realtime.step_above()
         try:
             self._stay_connected()
         except BaseException as error:  # noqa: BLE001 - a thread's outermost edge: the loop raises it again
