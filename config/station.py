@@ -73,13 +73,23 @@ class SimulationSection(Section):
     recipes; with more than one, the line changes over after every `changeover_every_parts`.
     """
 
-    rate_per_s: float = Field(default=10.0, gt=0, le=1000)
+    rate_per_s: float = Field(default=10.0, gt=0, le=1000)  # at full speed
     products: tuple[str, ...] = Field(min_length=1)
     changeover_every_parts: int = Field(default=0, ge=0)
     changeover_pause_s: float = Field(default=1.0, ge=0)
     challenge_every_parts: int = Field(default=0, ge=0)  # every so many parts a known-bad one proves the gate; 0: never
-    gate_travel_s: float = Field(default=2.0, gt=0)  # from the cameras to the gate
+    gate_travel_s: float = Field(default=2.0, gt=0)  # from the cameras to the gate, at full speed
+    slowest_speed: float = Field(default=1.0, ge=0.05, le=1)  # share of full speed; the belt's is random, above this
+    speed_change_s: float = Field(default=2.0, gt=0)  # on average so long after another, at full speed
+    longest_stop_s: float = Field(default=0.0, ge=0)  # the belt stands at times, so long at most; 0: never
     seed: int = 0
+
+
+class ReportSection(Section):
+    """To whom the station reports: `type` names the file in `storage/reports`, `options` are that file's."""
+
+    type: str
+    options: dict[str, object] = {}
 
 
 class ConsoleSection(Section):
@@ -87,6 +97,24 @@ class ConsoleSection(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)  # 0: any that is free
+
+
+class OpcuaSection(Section):
+    """Where the station is an OPC UA server of its own (OPC 40100-1); `decision/vision`, needs the extra `opcua`.
+
+    It can be looked at and not be changed. With a certificate every message is signed and encrypted (Basic256Sha256).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4841, ge=1, le=65535)
+    certificate: Path | None = None  # PEM or DER
+    private_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together")
+        return self
 
 
 class ImagesSection(Section):
@@ -173,6 +201,8 @@ class Station(Section):
     decision: DecisionSection = DecisionSection()
     simulation: SimulationSection | None = None
     console: ConsoleSection = ConsoleSection()
+    report: ReportSection | None = None
+    opcua: OpcuaSection | None = None
     storage: StorageSection = StorageSection()
     endpoints: dict[str, str] = {}  # bus endpoint -> address, where it is not on this machine
 
@@ -209,7 +239,14 @@ class Station(Section):
 
 
 def read(path: Path) -> Station:
-    """Read a station file; recipe paths become absolute; raise ConfigurationError for any fault."""
+    """Read a station file; paths become absolute; raise ConfigurationError for any fault."""
     station = files.read(path, Station)
     recipes = {name: (path.parent / file).resolve() for name, file in station.recipes.items()}
-    return station.model_copy(update={"recipes": recipes})
+    update: dict[str, object] = {"recipes": recipes}
+    section = station.opcua
+    if section and section.certificate and section.private_key:
+        certificate, key = (path.parent / file for file in (section.certificate, section.private_key))
+        update["opcua"] = section.model_copy(
+            update={"certificate": certificate.resolve(), "private_key": key.resolve()}
+        )
+    return station.model_copy(update=update)

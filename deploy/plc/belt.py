@@ -45,7 +45,7 @@ class Belt:
 
     def gate_ns(self, sequence: int) -> int:
         """Return when a part reaches the gate."""
-        return self._schedule.time_ns(sequence) + self._schedule.gate_travel_ns
+        return self._schedule.gate_ns(sequence)
 
     def next_gate_ns(self) -> int | None:
         """Return when the next part reaches the gate; None after the last."""
