@@ -52,6 +52,7 @@ class Handshake:
     def __init__(self, memory: Memory) -> None:
         """Go on where a former process of this run ended."""
         self.memory = memory
+        self.refused = 0  # triggers, in this process
         acked = memory.acked_part
         self._exposing = acked if any(part.sequence + 1 == acked for part in memory.open) else 0
         self._highest = acked  # number that any trigger came with, taken or not
@@ -154,6 +155,7 @@ class Handshake:
         return part
 
     def _refuse(self, code: ErrorCode, number: int) -> None:
+        self.refused += 1
         self._keep(overrun=True, error_code=code, error_part=number)
 
     def _hand_over(self, *, acked: bool) -> None:

@@ -10,19 +10,21 @@ import threading
 import time
 import zlib
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config.errors import DeviceError
 from config.log import Condition, logger
 from config.messages import GateCommand, GateOutcome, Judgement
 from decision import realtime, registers
-from decision.gate import Driver, StationOutputs, StationState
-from decision.registers import Result
+from decision.gate import Driver, PlcInputs, StationOutputs, StationState
+from decision.handshake import Handshake, Triggered
+from decision.ledger import Ledger
+from decision.registers import ErrorCode, Result
 
 _POLL_NS = 20_000_000
+_LED_POLL_NS = 2_000_000  # where the PLC leads, a trigger waits for half of it on average
 _HEARTBEAT_NS = 100_000_000
 _LOOP_SILENT_NS = 500_000_000  # `able` not called for so long: the loop hangs, and the heartbeat stops
-_PLC_SILENT_NS = 500_000_000
 _BACKOFF_NS = 50_000_000
 _LONGEST_BACKOFF_NS = 1_000_000_000
 _CLOSE_S = 0.28
@@ -70,6 +72,25 @@ class JobRequested:
 
 
 @dataclass(frozen=True)
+class PartTriggered:
+    """The PLC's trigger was taken: the part is to be exposed and judged.
+
+    `again`: a former process of this run took it, and maybe had it exposed; it is not to be exposed any more.
+    """
+
+    part: Triggered
+    again: bool
+
+
+@dataclass(frozen=True)
+class TriggerRefused:
+    """A trigger was not taken: the part with that number has no result, the gate at rest ejects it."""
+
+    code: ErrorCode
+    part_number: int
+
+
+@dataclass(frozen=True)
 class LinkUp:
     """The PLC answers and its program runs."""
 
@@ -81,7 +102,17 @@ class LinkDown:
     reason: str
 
 
-Event = GateWritten | GateMissed | GateOutcomeSeen | GateOutcomesLost | JobRequested | LinkUp | LinkDown
+Event = (
+    GateWritten
+    | GateMissed
+    | GateOutcomeSeen
+    | GateOutcomesLost
+    | JobRequested
+    | PartTriggered
+    | TriggerRefused
+    | LinkUp
+    | LinkDown
+)
 
 
 @dataclass
@@ -93,26 +124,51 @@ class _Order:
     missed: bool = False
 
 
+@dataclass(frozen=True)
+class _Exposed:
+    sequence: int
+
+
+@dataclass(frozen=True)
+class _JobRefused:
+    pass
+
+
 class Link:
     """Keep one PLC informed of results, state and heartbeat, and the decision loop of what the PLC tells.
 
     All methods are for the loop's thread and none of them blocks, but `close` (0.3 s at most). After a lost connection
     the link comes back by itself (after 50 ms, then slower, 1 s at most) and tells the PLC everything again that its
     rings hold. Results of another run are cleared before the first of this one: no part is passed by an old PASS.
+    Where the PLC leads it also runs the handshake.
     """
 
-    def __init__(self, driver: Driver, run_id: str, counters: Counter[str]) -> None:
-        """Name the run that results belong to; `counters` are touched by the loop's thread only."""
+    def __init__(
+        self,
+        driver: Driver,
+        run_id: str,
+        counters: Counter[str],
+        *,
+        ledger: Ledger | None = None,
+        heartbeat_lost_ms: int = 500,
+    ) -> None:
+        """Name the run that results belong to; `counters` are touched by the loop's thread only.
+
+        With a `ledger`, which keeps what the handshake knows, the PLC leads. Its heartbeat may stand still for
+        `heartbeat_lost_ms`.
+        """
         self._driver = driver
+        self._plc_silent_ns = heartbeat_lost_ms * 1_000_000
         self._run = zlib.crc32(run_id.encode()) or 1
         self._counters = counters
         self._down = Condition("plc_down", counters)
         self._missing = Condition("gate_missed", counters)
+        self._refusing = Condition("trigger_refused", counters)
         # from the loop to the thread
-        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()  # None: look at the rest
+        self._orders: queue.SimpleQueue[_Order | Result | _Exposed | _JobRefused | None] = queue.SimpleQueue()
         self._state = StationState.STOPPED
         self._renewed_ns = 0
-        self._job = 0
+        self._job = self._refused_job = 0
         self._line_stop = False
         self._closing = False
         # from the thread to the loop
@@ -131,6 +187,10 @@ class Link:
         self._plc_heartbeat_ns = 0
         self._outcomes_seen: int | None = None
         self._requested_job = 0
+        self._ledger = ledger
+        self._handshake = Handshake(ledger.read()) if ledger else None
+        self._kept = self._handshake.memory if self._handshake else None
+        self._poll_ns = _LED_POLL_NS if ledger else _POLL_NS
         self._crash: BaseException | None = None
         self._thread = threading.Thread(target=self._live, name="plc-link", daemon=True)
 
@@ -146,6 +206,14 @@ class Link:
     def order(self, sequence: int, part_id: str, command: GateCommand, verdict: Judgement, expires_ns: int) -> None:
         """Tell the PLC a part's result; answered once, by GateWritten or, past `expires_ns`, by GateMissed."""
         self._orders.put(_Order(Result(sequence, command, verdict), part_id, expires_ns))
+
+    def recall(self, sequence: int, command: GateCommand, verdict: Judgement) -> None:
+        """Tell the handshake what a former process of this run has judged: maybe the PLC was not told."""
+        self._orders.put(Result(sequence, command, verdict))
+
+    def exposed(self, sequence: int) -> None:
+        """Tell the PLC that every camera has its picture of a part, or will have none."""
+        self._orders.put(_Exposed(sequence))
 
     def able(self, state: StationState) -> None:
         """Say whether the station can judge; say READY at least every 0.5 s, or the heartbeat stops.
@@ -163,10 +231,10 @@ class Link:
             self._state = state
             self._orders.put(None)
 
-    def job_active(self, job: int) -> None:
-        """Tell the PLC by which job the station judges."""
-        self._job = job
-        self._orders.put(None)
+    def job_active(self, job: int, *, refused: int = 0) -> None:
+        """Tell the PLC by which job the station judges; or 0, and the one it asked for and cannot have."""
+        self._job, self._refused_job = job, refused
+        self._orders.put(_JobRefused() if refused else None)
 
     def stop_line(self, wanted: bool) -> None:  # noqa: FBT001 - the register is a yes or no
         """Ask the PLC to stop the line, or no longer."""
@@ -206,6 +274,10 @@ class Link:
                 self._missing.occur(part_id=part_id, sequence=sequence)
             case GateWritten():
                 self._missing.end()
+            case TriggerRefused(code, number):
+                self._refusing.occur(why=code.name.lower(), part_number=number)
+            case PartTriggered():
+                self._refusing.end()
             case GateOutcomesLost(count):
                 self._counters["gate_outcomes_lost"] += count
                 logger().warning("gate outcomes were lost", count=count)
@@ -223,6 +295,8 @@ class Link:
 
     def _stay_connected(self) -> None:
         backoff_ns = _BACKOFF_NS
+        for part in self._kept.open if self._kept else ():
+            self._tell(PartTriggered(part, again=True))
         while not self._closing:
             try:
                 self._converse()
@@ -254,17 +328,22 @@ class Link:
             self._write_outputs()
             if time.monotonic_ns() >= poll_due_ns:
                 self._poll()
-                poll_due_ns = time.monotonic_ns() + _POLL_NS
+                self._write_outputs()
+                poll_due_ns = time.monotonic_ns() + self._poll_ns
         self._state = StationState.STOPPED
         self._write_outputs()
         self._take(0)
         self._write_orders()
+        self._write_outputs()  # with the result of a part that was judged at the last moment
 
     def _agree(self) -> None:
         """Bring a PLC that was just reached to what the station knows."""
         inputs = self._driver.read_inputs()
         if inputs.run != self._run:
             self._driver.clear_results()
+        if self._handshake:
+            self._handshake.connected()
+        self._look(inputs)
         if self._outcomes_seen is None or inputs.run != self._run:
             ours = inputs.run in (0, self._run)  # 0: a cold PLC, all that it tells is new
             self._outcomes_seen = max(0, inputs.outcome_count - registers.SLOTS) if ours else inputs.outcome_count
@@ -281,9 +360,22 @@ class Link:
         with contextlib.suppress(queue.Empty):
             order = self._orders.get(timeout=wait_s)
             while True:
-                if order is not None:
-                    self._accept(order)
+                self._take_in(order)
                 order = self._orders.get_nowait()
+
+    def _take_in(self, order: _Order | Result | _Exposed | _JobRefused | None) -> None:
+        if isinstance(order, _Order):
+            self._accept(order)
+            order = order.result
+        if self._handshake:
+            match order:
+                case Result():
+                    self._handshake.judged(order)
+                case _Exposed(sequence):
+                    self._handshake.exposed(sequence)
+                case _JobRefused():
+                    self._handshake.job_refused()
+            self._keep()
 
     def _accept(self, order: _Order) -> None:
         slot = registers.slot(order.result.sequence)
@@ -325,19 +417,54 @@ class Link:
         order.answered = order.missed = True
         self._tell(GateMissed(order.result.sequence, order.part_id))
 
+    def _present_state(self, now_ns: int) -> StationState:
+        if self._state is StationState.READY and now_ns - self._renewed_ns > _LOOP_SILENT_NS:
+            return StationState.DEGRADED
+        return self._state
+
     def _write_outputs(self) -> None:
         now_ns = time.monotonic_ns()
-        state = self._state
-        if state is StationState.READY and now_ns - self._renewed_ns > _LOOP_SILENT_NS:
-            state = StationState.DEGRADED
+        state = self._present_state(now_ns)
         if now_ns >= self._heartbeat_due_ns:
             self._heartbeat_due_ns = now_ns + _HEARTBEAT_NS
             if state is StationState.READY:
                 self._heartbeat = (self._heartbeat + 1) % registers.WORD
-        outputs = StationOutputs(self._heartbeat, state, self._job, self._line_stop, self._run)
+        outputs = StationOutputs(
+            self._heartbeat, state, self._job, self._line_stop, self._run, refused_job=self._refused_job
+        )
+        if self._handshake:
+            memory = self._handshake.memory
+            outputs = replace(
+                outputs,
+                acked_part=memory.acked_part,
+                error_code=memory.error_code,
+                error_part=memory.error_part,
+                result=self._handshake.result,
+                signals=self._handshake.signals(able=state is StationState.READY),
+            )
         if outputs != self._told:
             self._driver.write_outputs(outputs)
             self._told = outputs
+
+    def _look(self, inputs: PlcInputs) -> None:
+        """Let the handshake see what the PLC shows; what it takes is kept before anybody is told."""
+        if self._handshake is None:
+            return
+        now_ns = time.monotonic_ns()
+        able = self._present_state(now_ns) is StationState.READY
+        before = self._handshake.refused
+        part = self._handshake.look(inputs, able=able, job=self._job, now_ns=now_ns)
+        self._keep()
+        if self._handshake.refused != before:
+            memory = self._handshake.memory
+            self._tell(TriggerRefused(memory.error_code, memory.error_part))
+        if part is not None:
+            self._tell(PartTriggered(part, again=False))
+
+    def _keep(self) -> None:
+        if self._handshake and self._ledger and self._handshake.memory is not self._kept:
+            self._kept = self._handshake.memory
+            self._ledger.write(self._kept)
 
     def _poll(self) -> None:
         inputs = self._driver.read_inputs()
@@ -355,8 +482,9 @@ class Link:
             if not self._up:
                 self._up = True
                 self._tell(LinkUp())
-        elif now_ns - self._plc_heartbeat_ns > _PLC_SILENT_NS:
+        elif now_ns - self._plc_heartbeat_ns > self._plc_silent_ns:
             raise DeviceError("the PLC answers but its heartbeat stands still: its program does not run")
+        self._look(inputs)
         self._fetch_outcomes(inputs.outcome_count)
 
     def _fetch_outcomes(self, count: int) -> None:
