@@ -65,7 +65,7 @@ class Handshake:
         self._able = False
         self._ack = False
         self._ack_was_low = False
-        self._reset = False
+        self._reset = True
 
     def look(self, inputs: PlcInputs, *, able: bool, job: int, now_ns: int) -> Triggered | None:
         """See what the PLC shows; return the part whose trigger was taken, if one was.
@@ -123,8 +123,9 @@ class Handshake:
             busy=bool(memory.open),
             inspection_completed=memory.toggle,
             results_valid=memory.standing,
-            overrun=memory.overrun,
-            error=memory.error_code is not ErrorCode.NONE,
+            # While the PLC resets it must see them fall, or it never ends; what is new shows when it has.
+            overrun=memory.overrun and not self._reset,
+            error=memory.error_code is not ErrorCode.NONE and not self._reset,
         )
 
     @property

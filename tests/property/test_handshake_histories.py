@@ -277,7 +277,7 @@ class Line(RuleBasedStateMachine):
         assert signals.results_valid == (self.station.result is not None)
         assert signals.busy == bool(self.open)
         assert signals.inspection_completed == bool(len(self.judged) % 2)
-        assert signals.error == (memory.error_code != ErrorCode.NONE)
+        assert signals.error == (memory.error_code != ErrorCode.NONE and not self.station._reset)
         if signals.ready:
             assert not signals.ack
             assert signals.exposure_complete or not self.taken

@@ -171,9 +171,23 @@ def test_a_restarted_station_goes_on_in_the_middle_of_a_trigger(station: Station
 
 
 def test_a_job_that_is_not_known_is_an_error_of_no_part(station: Station) -> None:
+    station.look(able=False)
     station.handshake.job_refused()
     assert station.error() == (ErrorCode.UNKNOWN_JOB, 0)
     assert station.on() == {"error"}
+
+
+def test_an_error_that_comes_while_another_is_being_reset_shows_afterwards(station: Station) -> None:
+    station.look(5)
+    station.look(5, "trigger", able=False)
+    station.look(5)
+    station.look(5, "error_reset")
+    station.look(6, "error_reset", "trigger", able=False)
+    assert "error" not in station.on(), "else the PLC would never see the first one end"
+    station.look(6, "error_reset")
+    station.look(6)
+    assert {"error", "overrun"} <= station.on()
+    assert station.error() == (ErrorCode.NOT_READY, 6)
 
 
 def test_what_a_full_handshake_knows_fits_one_page_and_comes_back(tmp_path: Path) -> None:
