@@ -335,6 +335,15 @@ class Health(Message, frozen=True, kw_only=True):
     counters: dict[str, int]
 
 
+class Standing(Message, frozen=True, kw_only=True):
+    """How the station stands and by what it judges (decision → whoever looks on, such as the OPC UA server)."""
+
+    kind: ClassVar[str] = "standing/1"
+    state: State
+    detail: str = ""
+    recipe: str | None  # None: the PLC asks for a job that the station does not know
+
+
 AnyMessage = (
     Trigger
     | Loss
@@ -351,6 +360,7 @@ AnyMessage = (
     | Event
     | Recorded
     | Health
+    | Standing
 )
 Made = TypeVar("Made", bound=Group)
 _MALFORMED = (MsgspecError, UnicodeDecodeError, RecursionError)

@@ -33,6 +33,7 @@ from config.messages import (
     Prediction,
     Reason,
     Recorded,
+    Standing,
     Trigger,
     Verdict,
     decode,
@@ -114,6 +115,7 @@ class Decision(Service):
         self._courier = Courier(records)
         self._triggers = self.bus.bind(zmq.ROUTER, self.home.endpoint("triggers"))
         predictions = self.bus.bind(zmq.PULL, self.home.endpoint("predictions"))
+        self._onlookers = self.bus.bind(zmq.PUB, self.home.endpoint("onlookers"))  # never waits for any of them
         self.watch(predictions, bus.Receiver(predictions, self._from_worker, self.counters))
         self.watch(self._triggers, bus.Receiver(self._triggers, self._from_camera, self.counters))
         self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
@@ -235,6 +237,7 @@ class Decision(Service):
         for camera in self._cameras:
             bus.send_parts(self._triggers, parts[:2], to=camera.encode())  # the maps are for storage alone
         self._courier.send(verdict.record_id, parts, verdict.judged_ns)
+        bus.send_parts(self._onlookers, parts[:2])
         self.counters[verdict.verdict.lower()] += 1
         self._tell_alarms(verdict.judged_ns)
 
@@ -360,3 +363,4 @@ class Decision(Service):
             self._unable.occur(why=self.detail)
         self.state = "DEGRADED" if wrong else "READY"
         self._link.able(StationState.DEGRADED if wrong else StationState.READY)
+        bus.send(self._onlookers, Standing(state=self.state, detail=self.detail, recipe=self._recipe))
