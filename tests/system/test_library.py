@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from config import recipe
 from config.errors import InputError, StoreError
-from config.recipe import Recipe, ViewRecipe
+from config.recipe import Recipe, ViewRecipe, Zone
 from decision.rules import Rules
 from inference.bundle import Bundle
 from inference.keys import TrustStore
@@ -47,25 +47,34 @@ def made(folder: Path, **changes: object) -> Recipe:
     roi = np.zeros((40, 50), np.uint8)
     roi[10:20, 10:30] = 255
     cv2.imwrite(str(folder / "roi.png"), roi)
+    roi[12:15, 15:25] = 0
+    cv2.imwrite(str(folder / "rim.png"), roi)
     view = ViewRecipe(
-        bundle=folder / "b.andon", bundle_digest="sha256:b", review_above=0.1, reject_above=0.2, roi=folder / "roi.png"
+        bundle=folder / "b.andon",
+        bundle_digest="sha256:b",
+        review_above=0.1,
+        reject_above=0.2,
+        roi=folder / "roi.png",
+        zones=(Zone(name="rim", mask=folder / "rim.png", reject_above=0.15),),
     )
     return Recipe.model_validate({"product": "cap", "job": 1, "views": {"front": view}, **changes})
 
 
-def test_a_recipe_comes_back_as_it_was_with_its_roi_also_without_the_files(database, tmp_path):
+def test_a_recipe_comes_back_as_it_was_with_its_pictures_also_without_the_files(database, tmp_path):
     wanted = made(tmp_path, keep={"PASS": {"pixels": "exact", "every_parts": 7}})
     digest = recipe.digest(recipe.content(wanted))
-    cells = Rules.load(wanted).zones["front"].cells((8, 10), (40, 50)).inspected
+    cells = Rules.load(wanted).zones["front"].cells((8, 10), (40, 50))
     Library(database, tmp_path / "home").register("tester", {"cap": wanted}, {})
-    (tmp_path / "roi.png").unlink()
+    for picture in tmp_path.glob("*.png"):
+        picture.unlink()
     found = Library(database, tmp_path / "elsewhere").recipe(digest)
     rules = Rules.load(found)
     assert rules.digest == digest
-    assert np.array_equal(rules.zones["front"].cells((8, 10), (40, 50)).inspected, cells)
-    view, expected = found.views["front"], wanted.views["front"]
-    kept = view.model_copy(update={"bundle": expected.bundle, "roi": expected.roi})
-    assert found.model_copy(update={"views": {"front": kept}}) == wanted
+    again = rules.zones["front"].cells((8, 10), (40, 50))
+    assert np.array_equal(again.inspected, cells.inspected)
+    assert np.array_equal(again.limits, cells.limits)
+    assert found.model_copy(update={"views": wanted.views}) == wanted
+    assert rules.recipe.views["front"].limits() == wanted.views["front"].limits()
 
 
 def test_a_bundle_comes_back_byte_for_byte_and_is_verified_where_it_is_opened(
