@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from config import files, station
 from config.errors import ConfigurationError
+from config.holds import Holds
 from config.schedule import Schedule
 from config.station import Station
 
@@ -103,7 +104,11 @@ class Home:
         start, run = files.read(path, _Start), self.read_run()
         if (start.run_id, start.boot_id) != (run.run_id, _boot_id()):
             return None
-        return Schedule(simulation, start.start_ns, run.parts)
+        return Schedule(simulation, start.start_ns, run.parts, self.holds().read())
+
+    def holds(self) -> Holds:
+        """Return what tells when the simulated belt of this run was held."""
+        return Holds(self.runtime, self.read_run().run_id)
 
     def endpoint(self, name: str) -> str:
         """Return the address of a bus endpoint such as `triggers`: a socket here unless the station file says else."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from config.errors import StoreError
@@ -105,6 +105,7 @@ class Tally:
         self._run = run
         self._cameras = len(station.cameras)
         self._schedule: Schedule | None = home.schedule()
+        self._holds = home.holds()
         self._longest_deadline_ns = max(recipe.deadline_ms for recipe in station.read_recipes().values()) * 1_000_000
         self._cursors = [Cursor(home.runtime / f"{camera.name}.{run.run_id}.cursor") for camera in station.cameras]
         self._station = station.station
@@ -140,11 +141,12 @@ class Tally:
 
     def complete(self, now_ns: int) -> bool:
         """Whether all parts are through, recorded, and reported by the gate."""
-        if self._run.parts is None or self._last_ns is None or self._recorded is None or not self.all_triggered(now_ns):
+        gate_ns = self._gate_ns
+        if self._run.parts is None or gate_ns is None or self._recorded is None or not self.all_triggered(now_ns):
             return False
         if self.triggers < self._run.parts or self._recorded.recorded < self._run.parts:
             return False
-        return self._recorded.gate_reports >= self._run.parts or now_ns > self._last_ns + self._gate_ns + _REPORTS_NS
+        return self._recorded.gate_reports >= self._run.parts or now_ns > gate_ns + _REPORTS_NS
 
     def hopeless(self, now_ns: int, patience_ns: int) -> bool:
         """Whether verdicts are still missing so long after the last deadline that waiting is no use."""
@@ -167,14 +169,19 @@ class Tally:
         self._query.close()
 
     @property
-    def _last_ns(self) -> int | None:
+    def _line(self) -> tuple[Schedule, int] | None:
+        """Return the schedule, as the belt was held until now, and the last part; None where there is no end."""
         if self._schedule is None or self._run.parts is None:
             return None
-        return self._schedule.time_ns(self._run.parts - 1)
+        return replace(self._schedule, holds=self._holds.read()), self._run.parts - 1
 
     @property
-    def _gate_ns(self) -> int:
-        return self._schedule.gate_travel_ns if self._schedule else 0
+    def _last_ns(self) -> int | None:
+        return None if (line := self._line) is None else line[0].time_ns(line[1])
+
+    @property
+    def _gate_ns(self) -> int | None:
+        return None if (line := self._line) is None else line[0].gate_ns(line[1])
 
 
 def _latency(found: Latency) -> dict[str, float | None]:

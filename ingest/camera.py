@@ -12,9 +12,10 @@ def close(self) -> None: ...                                 # from another thre
 from __future__ import annotations
 
 import itertools
+import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from config.errors import ConfigurationError
@@ -26,14 +27,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from config.holds import Holds
     from config.home import Home
-    from config.messages import Truth
+    from config.messages import Expose, Truth
     from config.schedule import Schedule
     from config.station import SimulationSection
 
     Pixels = npt.NDArray[np.uint8]
 
-_LOOK_FOR_START_S = 0.05
+_LOOK_S = 0.05  # for the line's start, and whether its belt is held
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Exposure:
     pixels: npt.NDArray[np.uint8] | None  # (H, W, C), C is 1 (mono) or 3 (BGR)
     reason: Reason | None = None
     truth: Truth | None = None
+    order: Expose | None = None  # of a PLC that leads; the part, its recipe and its deadline are the order's
 
 
 class Camera(Protocol):
@@ -61,12 +64,25 @@ class Camera(Protocol):
 
 
 class TriggerLine:
-    """The trigger input of cameras that play known parts: it tells when each part of the simulated line arrives."""
+    """The trigger input of cameras that play known parts: it tells when each part of the simulated line arrives.
+
+    Where the PLC leads, parts arrive when it says so.
+    """
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._closed = threading.Event()
+        self._orders: queue.SimpleQueue[Expose | None] = queue.SimpleQueue()
         self._schedule: Schedule | None = None
+        self._holds: Holds | None = None
+
+    def expose(self, order: Expose) -> None:
+        """Take the PLC's trigger of a part."""
+        self._orders.put(order)
+
+    def orders(self) -> Iterator[Expose]:
+        """Yield the PLC's triggers as they come, each once; end when closed."""
+        return iter(self._orders.get, None)
 
     def simulation(self) -> SimulationSection:
         """Return how the line is simulated; raise ConfigurationError where the line is a real one."""
@@ -79,23 +95,29 @@ class TriggerLine:
         return simulation
 
     def schedule(self) -> Schedule | None:
-        """Wait until the line has started and return its schedule; None once closed."""
+        """Wait until the line has started and return its schedule as it is now; None once closed."""
         while self._schedule is None and not self._closed.is_set():
             self._schedule = self._home.schedule()
             if self._schedule is None:
-                self._closed.wait(_LOOK_FOR_START_S)
-        return None if self._closed.is_set() else self._schedule
+                self._closed.wait(_LOOK_S)
+        if self._closed.is_set() or self._schedule is None:
+            return None
+        self._holds = self._holds or self._home.holds()
+        if (holds := self._holds.read()) != self._schedule.holds:
+            self._schedule = replace(self._schedule, holds=holds)
+        return self._schedule
 
     def wait(self, sequence: int) -> int | None:
         """Wait for part `sequence` and return its trigger time (monotonic ns, maybe long past); None when over."""
-        schedule = self.schedule()
-        if schedule is None or (schedule.parts is not None and sequence >= schedule.parts):
-            return None
-        due_ns = schedule.time_ns(sequence)
-        while (left_ns := due_ns - time.monotonic_ns()) > 0:
-            if self._closed.wait(left_ns / 1e9):
+        while (schedule := self.schedule()) is not None:
+            if schedule.parts is not None and sequence >= schedule.parts:
                 return None
-        return due_ns
+            due_ns = schedule.time_ns(sequence)
+            left_s = (due_ns - time.monotonic_ns()) / 1e9
+            if left_s <= 0:
+                return due_ns
+            self._closed.wait(min(left_s, _LOOK_S))  # meanwhile the belt may be held
+        return None
 
     def play(
         self,
@@ -108,8 +130,33 @@ class TriggerLine:
         Parts that went by more than one period before this was called are yielded at once as CAMERA_DOWN, without
         a picture. From there on `picture` is called before the trigger comes, so that its pixels, or the reason why
         there are none, are there at the trigger. Whoever falls behind skips nothing: triggers keep their true times.
+        Where the PLC leads, `first` means nothing: it names the parts.
         """
+        plc = self._home.read_station().plc
+        if plc and plc.trigger == "plc":
+            return self._obey(picture, truth, time.monotonic_ns())
         return self._play(first, picture, truth, time.monotonic_ns())
+
+    def _obey(
+        self,
+        picture: Callable[[int, Schedule], Pixels | Reason],
+        truth: Callable[[int, Schedule], Truth | None],
+        here_ns: int,
+    ) -> Iterator[Exposure]:
+        schedule = self.schedule()
+        if schedule is None:
+            return
+        awaited, taken = 0, picture(0, schedule)
+        for order in self.orders():
+            part, shown = order.sequence, truth(order.sequence, schedule)
+            if order.trigger_ns < here_ns:
+                yield Exposure(part, order.trigger_ns, None, Reason.CAMERA_DOWN, shown, order)
+                continue
+            if part != awaited:
+                taken = picture(part, schedule)
+            pixels, reason = (None, taken) if isinstance(taken, Reason) else (taken, None)
+            yield Exposure(part, order.trigger_ns, pixels, reason, shown, order)
+            awaited, taken = part + 1, picture(part + 1, schedule)
 
     def _play(
         self,
@@ -140,3 +187,4 @@ class TriggerLine:
     def close(self) -> None:
         """End all waiting."""
         self._closed.set()
+        self._orders.put(None)
