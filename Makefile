@@ -51,15 +51,16 @@ $(VENV)/.runtime: $(VENV)/bin/python $(FILES)
 
 $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 	@echo "installing the development environment (torch: a few minutes, once) …"
-	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,s3,parquet,opcua,train,dev]"
+	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,s3,parquet,sparkplug,opcua,train,dev]"
 	@touch $@ $(VENV)/.runtime
 
-# Independent peers of the tests. From Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote.
+# Independent peers of the tests. From Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote,
+# mosquitto carries what is reported.
 # From npm: node-opcua (MIT) is the PLC of the OPC UA driver.
 # Where they cannot be had, their tests skip and say so.
 $(VENV)/.peers: $(VENV)/bin/python
 	@missing=""; \
-	for peer in chromium mbpoll npm; do command -v $$peer >/dev/null || missing="$$missing $$peer"; done; \
+	for peer in chromium mbpoll mosquitto npm; do command -v $$peer >/dev/null || missing="$$missing $$peer"; done; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  echo "installing$$missing for the tests …"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \

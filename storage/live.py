@@ -53,8 +53,8 @@ _REMEMBERED = 10_000
 _PAUSE_S = 0.03
 _RETRY_NS = 500_000_000
 _TIMEOUT_S = 1.0
-_UNSEEN = "UNSEEN"
-_COUNTED = (*(judgement.value for judgement in Judgement), *(outcome.value for outcome in GateOutcome), _UNSEEN)
+UNSEEN = "UNSEEN"
+_COUNTED = (*(judgement.value for judgement in Judgement), *(outcome.value for outcome in GateOutcome), UNSEEN)
 
 
 class Keys:
@@ -290,7 +290,7 @@ def _counted(redis: Redis, keys: Keys, run: str) -> Counter[str]:
 def _counted_as(message: Verdict | GateReport) -> str:
     if isinstance(message, Verdict):
         return message.verdict.value
-    return message.outcome.value if message.outcome else _UNSEEN
+    return message.outcome.value if message.outcome else UNSEEN
 
 
 def _is_error(answer: object) -> bool:

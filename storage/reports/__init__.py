@@ -1,0 +1,1 @@
+"""Reporters, one file each: `storage/report.py` says what one is."""
