@@ -31,6 +31,7 @@ class Report:
     bench: str
     figures: dict[str, float]
     targets: tuple[Target, ...] = ()
+    notes: tuple[str, ...] = ()  # how it was measured, where that differs from machine to machine
 
     @property
     def reached(self) -> bool:
@@ -47,7 +48,8 @@ class Report:
             for target in self.targets
         }
         figures = {name: float(f"{value:.5g}") for name, value in self.figures.items()}
-        return json.dumps({"bench": self.bench, "figures": figures, "targets": targets, "machine": machine()})
+        told = {"bench": self.bench, "figures": figures, "targets": targets, "machine": machine()}
+        return json.dumps(told | ({"notes": self.notes} if self.notes else {}))
 
     def as_text(self) -> str:
         """Return a table for a person."""
@@ -59,6 +61,7 @@ class Report:
                 sign, verdict = (">=" if target.at_least else "<="), ("met" if target.met(self.figures) else "MISSED")
                 line += f"   target {sign} {target.bound:g}: {verdict}"
             lines.append(line)
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
 
