@@ -7,6 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from msgspec.structs import replace
+
 from config.messages import Loss, Prediction, Trigger
 
 if TYPE_CHECKING:
@@ -53,8 +55,11 @@ class Docket:
         return len(self._open)
 
     def trigger(self, trigger: Trigger) -> None:
-        """Open a part; a second trigger for it (of another camera, or repeated) changes nothing."""
-        if trigger.part_id in self._open:
+        """Open a part; a second trigger for it (of another camera, or repeated) adds no more than a truth."""
+        known = self._open.get(trigger.part_id)
+        if known is not None:
+            if known.trigger.truth is None and trigger.truth is not None:
+                known.trigger = replace(known.trigger, truth=trigger.truth)
             return
         part = OpenPart(trigger, self._early.pop(trigger.part_id, {}))
         self._open[trigger.part_id] = part

@@ -209,7 +209,8 @@ class Link:
 
     def recall(self, sequence: int, command: GateCommand, verdict: Judgement) -> None:
         """Tell the handshake what a former process of this run has judged: maybe the PLC was not told."""
-        self._orders.put(Result(sequence, command, verdict))
+        if self._handshake:
+            self._orders.put(Result(sequence, command, verdict))
 
     def exposed(self, sequence: int) -> None:
         """Tell the PLC that every camera has its picture of a part, or will have none."""

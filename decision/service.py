@@ -2,6 +2,7 @@
 
     grabber --Trigger, Loss--> docket --OpenPart--> rules --Verdict--> outbox, gate, grabbers, storage
     worker  --Prediction-----┘                                └--GateReport--> outbox, storage
+    PLC     --PartTriggered--> docket, grabbers (Expose); only where the PLC leads
 
 A verdict is in the outbox before the gate is told. A restarted stage finds there which parts have been judged: it
 answers their repeated triggers with the verdict of then, tells the gate again and storage what it has not confirmed.
@@ -26,6 +27,7 @@ from config.log import Condition, logger
 from config.messages import (
     AnyMessage,
     Enlist,
+    Expose,
     GateOutcome,
     GateReport,
     Job,
@@ -44,7 +46,9 @@ from decision import realtime
 from decision.alarms import Alarms
 from decision.deadlines import Docket, OpenPart, Scored
 from decision.gate import StationState
-from decision.link import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, Link
+from decision.handshake import Triggered
+from decision.ledger import Ledger
+from decision.link import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, Link, PartTriggered
 from decision.outbox import Outbox, OutboxFullError
 from decision.rules import Rules, judge
 from decision.streaks import Streaks
@@ -87,6 +91,7 @@ class Decision(Service):
         self._at_gate: dict[str, _AtGate] = {}
         self._by_sequence: dict[int, str] = {}
         self._cameras: dict[str, tuple[int, int]] = {}  # name -> workers, when heard of
+        self._unexposed: dict[str, tuple[int, set[str]]] = {}  # the PLC's parts: sequence, cameras without a picture
         self._recipe: str | None = self._station.recipe
         self._epoch = time.time_ns()
         self._every_ns = 0
@@ -103,13 +108,16 @@ class Decision(Service):
         """Find the outbox, the PLC and the other stages."""
         realtime.raise_priority(self._station.decision.realtime_priority)  # before there are other threads
         self._outbox = Outbox(self.home.runtime / "outbox")
-        run_id = self.home.read_run().run_id
+        self._run_id = run_id = self.home.read_run().run_id
         section = self._station.plc
         if section is None:
             raise ConfigurationError("plc: the station has none, and gates of its own are not served yet")
         plug_in = plugins.load("decision.plc", section.type)
         options = plugins.options(plug_in, section.options, "plc: options")
-        self._link = Link(plug_in.Driver(options), run_id, self.counters)
+        ledger = Ledger(self.home.runtime, run_id) if section.trigger == "plc" else None
+        self._link = Link(
+            plug_in.Driver(options), run_id, self.counters, ledger=ledger, heartbeat_lost_ms=section.heartbeat_lost_ms
+        )
 
         records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), "decision")
         self._courier = Courier(records)
@@ -172,6 +180,8 @@ class Decision(Service):
         for waiting_part in self._at_gate.values():
             if waiting_part.expires_ns > now_ns:
                 self._order(waiting_part)
+        for verdict in self._judged.values():
+            self._link.recall(verdict.sequence, verdict.gate, verdict.verdict)
         if left or self._judged:
             logger().info("recovered", unconfirmed=left, judged=len(self._judged), at_gate=len(self._at_gate))
 
@@ -186,8 +196,10 @@ class Decision(Service):
                 message = replace(message, recipe="")
             self.counters["triggers"] += 1
             self._docket.trigger(message)
+            self._exposed(message.part_id, message.camera)
         elif isinstance(message, Loss):
             self._answer(message.part_id, message.camera, message)
+            self._exposed(message.part_id, message.camera)
         elif isinstance(message, Enlist):
             news = message.camera not in self._cameras
             self._cameras[message.camera] = (message.workers, time.monotonic_ns())
@@ -195,6 +207,38 @@ class Decision(Service):
                 self._look_at_station(time.monotonic_ns())
             bus.send(self._triggers, self._job(), to=peer)
         self._judge_due(time.monotonic_ns())
+
+    def _expose(self, part: Triggered, *, again: bool) -> None:
+        """Open a part that the PLC has triggered, and have its pictures taken unless that was asked for before."""
+        part_id = f"{self._station.station}-{self._run_id}-{part.sequence:08d}"
+        if part_id in self._judged:
+            return
+        name, recipe = next(((name, one) for name, one in self._recipes.items() if one.job == part.job), ("", None))
+        expose = Expose(
+            part_id=part_id,
+            sequence=part.sequence,
+            recipe=name,
+            trigger_ns=part.trigger_ns,
+            trigger_time_ns=time.time_ns() - (time.monotonic_ns() - part.trigger_ns),
+            deadline_ns=part.trigger_ns + (recipe.deadline_ms * 1_000_000 if recipe else 0),
+        )
+        views = tuple(recipe.views) if recipe else ()
+        fields = {field: getattr(expose, field) for field in expose.__struct_fields__}
+        self.counters["parts_triggered"] += 1
+        self._docket.trigger(Trigger(**fields, station=self._station.station, camera="", views=views))
+        self._unexposed[part_id] = (part.sequence, set(views))
+        for camera in () if again else views:
+            if not bus.send(self._triggers, expose, to=camera.encode()):
+                self._answer(part_id, camera, Loss(part_id=part_id, camera=camera, reason=Reason.CAMERA_DOWN))
+                self._exposed(part_id, camera)
+        self._judge_due(time.monotonic_ns())
+
+    def _exposed(self, part_id: str, camera: str) -> None:
+        sequence, missing = self._unexposed.get(part_id, (0, {camera}))
+        missing.discard(camera)
+        if part_id in self._unexposed and not missing:
+            del self._unexposed[part_id]
+            self._link.exposed(sequence)
 
     def _from_worker(self, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
         if isinstance(message, Loss):
@@ -247,6 +291,7 @@ class Decision(Service):
         if recipe is not None:
             self._streaks.take(verdict, recipe.alarms)
         self._docket.forget(verdict.part_id)
+        self._unexposed.pop(verdict.part_id, None)
         if len(self._judged) > _JUDGED_KEPT:
             self._judged.popitem(last=False)
 
@@ -288,6 +333,8 @@ class Decision(Service):
                         self._report_gate(waiting, outcome)
                 case JobRequested(job):
                     self._change_over(job)
+                case PartTriggered(part, again):
+                    self._expose(part, again=again)
                 case GateMissed() | _:
                     pass  # the link has counted and logged it; the report follows with the outcome or at its time
 
@@ -325,13 +372,13 @@ class Decision(Service):
             self.counters["changeovers"] += 1
             logger().info("changeover", recipe=name, job=job)
         self._recipe = name
-        self._announce_job()
+        self._announce_job(refused=0 if name else job)
         for camera in self._cameras:
             bus.send(self._triggers, self._job(), to=camera.encode())
 
-    def _announce_job(self) -> None:
+    def _announce_job(self, *, refused: int = 0) -> None:
         recipe = self._current()
-        self._link.job_active(recipe.job if recipe else 0)
+        self._link.job_active(recipe.job if recipe else 0, refused=refused)
 
     def _job(self) -> Job:
         recipe = self._current()
