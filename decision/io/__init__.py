@@ -1,0 +1,1 @@
+"""Digital inputs and outputs, one file for each way to reach them; see `decision/coupler.py`."""
