@@ -73,7 +73,8 @@ class Handshake:
         `able` says that the station can judge by `job`, the one that it tells as active.
         """
         signals = inputs.signals
-        if signals.error_reset and not self._reset:
+        refused = signals.trigger and not self._ack  # its overrun stays until the PLC has dropped it
+        if signals.error_reset and not self._reset and not refused:
             self._keep(overrun=False, error_code=ErrorCode.NONE, error_part=0)
         self._reset = signals.error_reset
         self._hand_over(acked=signals.results_ack)

@@ -231,6 +231,8 @@ class Decision(Service):
             if not bus.send(self._triggers, expose, to=camera.encode()):
                 self._answer(part_id, camera, Loss(part_id=part_id, camera=camera, reason=Reason.CAMERA_DOWN))
                 self._exposed(part_id, camera)
+                self._cameras.pop(camera, None)  # away; the next trigger is not taken
+                self._look_at_station(time.monotonic_ns())
         self._judge_due(time.monotonic_ns())
 
     def _exposed(self, part_id: str, camera: str) -> None:

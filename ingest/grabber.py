@@ -24,6 +24,7 @@ from config.messages import (
     AnyMessage,
     Credit,
     Enlist,
+    Expose,
     Frame,
     Job,
     Loss,
@@ -149,8 +150,10 @@ class Grabber(Service):
 
     def _announce(self, taken: Taken) -> None:
         self._keeper.make_room()
-        exposure, camera = taken.exposure, self._section.name
+        exposure, camera, order = taken.exposure, self._section.name, taken.exposure.order
         recipe = self._job.recipe if self._job else self._station.recipe
+        if order is not None:
+            recipe = order.recipe
         self._cursor.write(exposure.sequence + 1)
         views = tuple(self._recipes[recipe].views)
         if camera not in views:
@@ -159,14 +162,14 @@ class Grabber(Service):
         self.counters["triggers"] += 1
         now_ns = time.monotonic_ns()
         trigger = Trigger(
-            part_id=f"{self._station.station}-{self._run_id}-{exposure.sequence:08d}",
+            part_id=order.part_id if order else f"{self._station.station}-{self._run_id}-{exposure.sequence:08d}",
             sequence=exposure.sequence,
             station=self._station.station,
             camera=camera,
             views=views,
             recipe=recipe,
             trigger_ns=exposure.time_ns,
-            trigger_time_ns=time.time_ns() - (now_ns - exposure.time_ns),
+            trigger_time_ns=order.trigger_time_ns if order else time.time_ns() - (now_ns - exposure.time_ns),
             deadline_ns=exposure.time_ns + self._recipes[recipe].deadline_ms * 1_000_000,
             truth=exposure.truth,
         )
@@ -273,6 +276,8 @@ class Grabber(Service):
             self._job = message
             if restarted:
                 self._begin_again()
+        elif isinstance(message, Expose):
+            self._line.expose(message)
         elif isinstance(message, Verdict):
             self._settle(message)
 

@@ -177,6 +177,15 @@ def test_a_job_that_is_not_known_is_an_error_of_no_part(station: Station) -> Non
     assert station.on() == {"error"}
 
 
+def test_an_overrun_stays_while_its_trigger_is_high(station: Station) -> None:
+    station.look(5)
+    station.look(5, "trigger", able=False)
+    station.look(5, "trigger", "error_reset")
+    station.look(5, "trigger")
+    assert "overrun" in station.on(), "a trigger that fell and rose unseen would wait for ever"
+    assert station.error() == (ErrorCode.NOT_READY, 5)
+
+
 def test_an_error_that_comes_while_another_is_being_reset_shows_afterwards(station: Station) -> None:
     station.look(5)
     station.look(5, "trigger", able=False)
