@@ -42,13 +42,7 @@ def read(path: Path | None) -> Station:
     trust = TrustStore.load(extra=DEMO_KEYS)
     for recipe in found.read_recipes().values():
         Rules.load(recipe)
-        for view in recipe.views.values():
-            try:
-                bundle = Bundle.open(view.bundle, trust)
-            except BundleError as error:
-                raise ConfigurationError(str(error)) from error
-            if view.bundle_digest not in {None, bundle.digest}:
-                raise ConfigurationError(f"{view.bundle}: is {bundle.digest}, the recipe wants {view.bundle_digest}")
+        bundles_of(recipe, trust)
     for camera in found.cameras:
         plug_in = plugins.load("ingest.cameras", camera.type)
         plugins.options(plug_in, camera.options, f"{path or DEMO}: camera {camera.name}: options")
@@ -57,6 +51,19 @@ def read(path: Path | None) -> Station:
             plug_in = plugins.load(f"decision.{what}", table.type)
             if table.options.get("port") != 0:
                 plugins.options(plug_in, table.options, f"{path or DEMO}: {what}: options")
+    return found
+
+
+def bundles_of(recipe: Recipe, trust: TrustStore) -> dict[str, Bundle]:
+    """Open the bundle of each view; raise ConfigurationError if one is refused or not the one that is wanted."""
+    found = {}
+    for camera, view in recipe.views.items():
+        try:
+            found[camera] = Bundle.open(view.bundle, trust)
+        except BundleError as error:
+            raise ConfigurationError(str(error)) from error
+        if view.bundle_digest not in {None, found[camera].digest}:
+            raise ConfigurationError(f"{view.bundle}: is {found[camera].digest}, the recipe wants {view.bundle_digest}")
     return found
 
 
