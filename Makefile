@@ -56,20 +56,24 @@ $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 
 # Independent peers of the tests. From Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote,
 # mosquitto carries what is reported.
-# From npm: node-opcua (MIT) is the PLC of the OPC UA driver.
+# From npm: node-opcua (MIT) is the PLC of the OPC UA driver, nodes7 (MIT) reads what the S7 driver wrote.
+# From the registry of Python: snap7 in C++ (LGPL-3) is the PLC of the S7 driver; only its library is loaded, beside python-snap7 3.
 # Where they cannot be had, their tests skip and say so.
-$(VENV)/.peers: $(VENV)/bin/python
+$(VENV)/.peers: $(VENV)/bin/python Makefile
 	@missing=""; \
 	for peer in chromium mbpoll mosquitto npm; do command -v $$peer >/dev/null || missing="$$missing $$peer"; done; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  echo "installing$$missing for the tests …"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
 	    >/dev/null 2>&1 || echo "not to be had:$$missing: their tests will be skipped"; fi
-	@command -v npm >/dev/null || echo "npm is not to be had: the tests against node-opcua will be skipped"; \
-	! command -v npm >/dev/null || test -d $(NPM)/node_modules/node-opcua || { \
-	  echo "installing node-opcua for the tests (once for each user) …"; mkdir -p $(NPM); \
-	  npm install --prefix $(NPM) --no-audit --no-fund --loglevel=error node-opcua@2.182.2 >/dev/null 2>&1 \
-	    || echo "not to be had: node-opcua: its tests will be skipped"; }
+	@command -v npm >/dev/null || echo "npm is not to be had: the tests against node-opcua and nodes7 will be skipped"; \
+	! command -v npm >/dev/null || for peer in node-opcua@2.182.2 nodes7@0.3.18; do \
+	  test -d $(NPM)/node_modules/$${peer%@*} || { \
+	  echo "installing $$peer for the tests (once for each user) …"; mkdir -p $(NPM); \
+	  npm install --prefix $(NPM) --no-audit --no-fund --loglevel=error $$peer >/dev/null 2>&1 \
+	    || echo "not to be had: $$peer: its tests will be skipped"; }; done
+	@test -e $(VENV)/peers/snap7/lib/libsnap7.so || $(PIP) install --no-deps --target $(VENV)/peers python-snap7==2.1.0 \
+	  || echo "not to be had: snap7 in C++: its tests will be skipped"
 	@touch $@
 
 # The second pair of servers, for SERVERS=debian. The tests start them in folders of their own: the installation itself starts

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ctypes
 import importlib
+import json
 import re
+import select
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from ctypes.util import find_library
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
 
+import npm_packages
 import pytest
+from plc_peers import END, CmEthernetip, Libmodbus, Middle, Peer, Simulator, Snap7, free_port
 from pydantic import BaseModel, ValidationError
 
 from config import plugins
@@ -24,122 +26,16 @@ from config.errors import ConfigurationError, DeviceError
 from config.messages import GateCommand, GateOutcome, Judgement
 from decision import registers
 from decision.gate import Driver, PlcInputs, PlcSignals, StationOutputs, StationSignals, StationState
-from decision.registers import ErrorCode, Outcome, Register, Result
-from deploy.plcsim import Memory
+from decision.registers import ErrorCode, Outcome, Result
 
-END = max(register.end for register in registers.TABLE)
-
-
-class Peer(Protocol):
-    """A PLC whose memory the test can see."""
-
-    options: dict[str, object]
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def read(self, register: Register, slot: int = 0) -> list[int]: ...
-
-    def write(self, register: Register, words: list[int], slot: int = 0) -> None: ...
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-class Simulator:
-    """The memory of our own PLC simulator, which pymodbus serves."""
-
-    def __init__(self) -> None:
-        self._port = free_port()
-        self.options: dict[str, object] = {"port": self._port}
-
-    def start(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._memory = self._run(self._serve())
-
-    async def _serve(self) -> Memory:
-        memory = Memory("127.0.0.1", self._port)
-        await memory.serve()
-        return memory
-
-    def stop(self) -> None:
-        self._run(self._memory.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def read(self, register: Register, slot: int = 0) -> list[int]:
-        return self._run(self._memory.read(register, slot))
-
-    def write(self, register: Register, words: list[int], slot: int = 0) -> None:
-        self._run(self._memory.write(register, words, slot))
-
-    def _run(self, coroutine):  # type: ignore[no-untyped-def]  # any result
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(5)
-
-
-class _Mapping(ctypes.Structure):
-    """modbus_mapping_t of libmodbus 3.1."""
-
-    _fields_ = (
-        *((f"int{number}", ctypes.c_int) for number in range(8)),
-        *((f"table{number}", ctypes.POINTER(ctypes.c_uint8)) for number in range(2)),
-        *((f"words{number}", ctypes.POINTER(ctypes.c_uint16)) for number in range(2)),
-    )
-
-
-class Libmodbus:
-    """A server by libmodbus: C, and nothing in common with pymodbus."""
-
-    def __init__(self) -> None:
-        name = find_library("modbus")
-        if name is None:
-            pytest.skip("libmodbus is not installed (Debian: libmodbus5): the driver was NOT tried against it")
-        self._library = ctypes.CDLL(name)
-        self._library.modbus_new_tcp.restype = ctypes.c_void_p
-        self._library.modbus_mapping_new.restype = ctypes.POINTER(_Mapping)
-        self._port = free_port()
-        self.options: dict[str, object] = {"port": self._port}
-        self._mapping = self._library.modbus_mapping_new(0, 0, END, 0)
-
-    def start(self) -> None:
-        self._context = ctypes.c_void_p(self._library.modbus_new_tcp(b"127.0.0.1", self._port))
-        self._listening = ctypes.c_int(self._library.modbus_tcp_listen(self._context, 1))
-        self._stopping = False
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping = True
-        for descriptor in (self._listening.value, self._library.modbus_get_socket(self._context)):
-            with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as end:
-                end.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
-        self._library.modbus_free(self._context)
-
-    def read(self, register: Register, slot: int = 0) -> list[int]:
-        address = register.address + slot * register.words
-        return list(self._mapping.contents.words1[address : address + register.words])
-
-    def write(self, register: Register, words: list[int], slot: int = 0) -> None:
-        for offset, word in enumerate(words):
-            self._mapping.contents.words1[register.address + slot * register.words + offset] = word
-
-    def _serve(self) -> None:
-        query = (ctypes.c_uint8 * 260)()
-        while not self._stopping:
-            if self._library.modbus_tcp_accept(self._context, ctypes.byref(self._listening)) < 0:
-                return
-            while (length := self._library.modbus_receive(self._context, query)) >= 0:
-                self._library.modbus_reply(self._context, query, length, self._mapping)
-
-
-PEERS: dict[str, tuple[type[Peer], ...]] = {"modbus": (Simulator, Libmodbus)}
+PEERS: dict[str, tuple[type[Peer], ...]] = {
+    "ethernetip": (CmEthernetip,),
+    "modbus": (Simulator, Libmodbus),
+    "s7": (Snap7,),
+}
+READER = Path(__file__).parent.parent / "s7_reader.cjs"
+TIMEOUT_MS = 150
+JUNK = [b"\x00" * 300, b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(range(256)), b"\xff" * 5]
 CASES = [(driver, peer) for driver, peers in PEERS.items() for peer in peers]
 
 
@@ -309,22 +205,21 @@ def test_where_nothing_listens_opening_is_a_device_error_that_names_the_place(na
 def test_a_plc_that_takes_the_connection_and_never_answers_is_noticed_in_time(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         driver = make(name, {"port": frozen.getsockname()[1], "timeout_ms": 100})
+        began = time.monotonic()
         try:
-            driver.open()
-            began = time.monotonic()
             with pytest.raises(DeviceError):
-                driver.write_results([result(0)])
+                open_and_write(driver)
             assert 0.05 < time.monotonic() - began < 0.4
         finally:
             driver.close()
 
 
-@pytest.mark.parametrize("junk", [b"\x00" * 300, b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(range(256)), b"\xff" * 5])
+@pytest.mark.parametrize("junk", JUNK)
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_that_talks_nonsense_is_a_device_error(name: str, junk: bytes) -> None:
     def talk(server: socket.socket) -> None:
         connection, _ = server.accept()
-        with connection:
+        with connection, contextlib.suppress(ConnectionError):
             connection.recv(1000)
             connection.sendall(junk)
             connection.recv(1000)  # until the driver has had enough
@@ -334,12 +229,137 @@ def test_a_peer_that_talks_nonsense_is_a_device_error(name: str, junk: bytes) ->
         talker.start()
         driver = make(name, {"port": server.getsockname()[1], "timeout_ms": 100})
         try:
-            driver.open()
             with pytest.raises(DeviceError):
-                driver.read_inputs()
+                open_and_write(driver)
         finally:
             driver.close()
             talker.join()
+
+
+def open_and_write(driver: Driver) -> None:
+    """Some protocols greet each other when they connect, some do not: either may fail."""
+    driver.open()
+    driver.write_results([result(0)])
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1].__name__.lower()}")
+def tampered(request: pytest.FixtureRequest) -> Iterator[tuple[Driver, Middle, Peer]]:
+    """Give a driver that has agreed with its PLC through somebody who can do what he likes to the answers."""
+    name, kind = request.param
+    peer = kind()
+    peer.start()
+    middle = Middle(int(str(peer.options["port"])))
+    driver = make(name, peer.options | {"port": middle.port, "timeout_ms": TIMEOUT_MS})
+    driver.open()
+    driver.write_results([result(1)])
+    try:
+        yield driver, middle, peer
+    finally:
+        driver.close()
+        middle.close()
+        peer.stop()
+
+
+ACTIONS: dict[str, Callable[[Driver], object]] = {
+    "read_inputs": lambda driver: driver.read_inputs(),
+    "read_outcomes": lambda driver: driver.read_outcomes(1, 3),
+    "write_results": lambda driver: driver.write_results([result(2)]),
+    "clear_results": lambda driver: driver.clear_results(),
+}
+
+
+@pytest.mark.parametrize("action", ["read_inputs", "write_results"])
+def test_an_answer_that_is_cut_damaged_or_slow_is_a_device_error_in_time(
+    tampered: tuple[Driver, Middle, Peer], action: str
+) -> None:
+    driver, middle, peer = tampered
+    for tamper in (cut_in_the_middle, cut_before_it, trickle, swallow, *(instead(junk) for junk in JUNK)):
+        middle.tamper = tamper
+        began = time.monotonic()
+        with pytest.raises(DeviceError):
+            ACTIONS[action](driver)
+        assert time.monotonic() - began < TIMEOUT_MS / 1000 + 0.15, tamper
+        driver.close()
+        assert time.monotonic() - began < TIMEOUT_MS / 1000 + 0.3, tamper
+        middle.tamper = None
+        driver.open()
+        ACTIONS[action](driver)
+    driver.write_results([result(3)])
+    assert result(3) in held(peer)
+
+
+def test_whatever_is_changed_in_an_answer_a_driver_raises_a_device_error_or_nothing(
+    tampered: tuple[Driver, Middle, Peer],
+) -> None:
+    driver, middle, _ = tampered
+    random = Random(5)
+    for number in range(32):
+        middle.tamper = None if number % 3 else lambda answer, sink: bool(sink.sendall(changed(answer, random)))
+        began = time.monotonic()
+        with contextlib.suppress(DeviceError):
+            driver.open()
+            middle.tamper = lambda answer, sink: bool(sink.sendall(changed(answer, random)))
+            list(ACTIONS.values())[number // 4 % len(ACTIONS)](driver)
+        driver.close()
+        assert time.monotonic() - began < 8 * TIMEOUT_MS / 1000 + 1
+
+
+def test_an_answer_that_comes_too_late_is_never_taken_for_the_next_ones(tampered: tuple[Driver, Middle, Peer]) -> None:
+    driver, middle, peer = tampered
+    peer.write(registers.REQUESTED_JOB, [1])
+    late: list[tuple[bytes, socket.socket]] = []
+    middle.tamper = lambda answer, sink: bool(late.append((answer, sink)))
+    with pytest.raises(DeviceError):
+        driver.read_inputs()
+    peer.write(registers.REQUESTED_JOB, [2])
+    middle.tamper = None
+    for answer, sink in late:
+        with contextlib.suppress(OSError):
+            sink.sendall(answer)
+    with contextlib.suppress(DeviceError):
+        assert driver.read_inputs().requested_job == 2
+    driver.close()
+    driver.open()
+    assert driver.read_inputs().requested_job == 2
+
+
+def cut_in_the_middle(answer: bytes, sink: socket.socket) -> bool:
+    sink.sendall(answer[: len(answer) * 2 // 3])
+    return True
+
+
+def cut_before_it(_answer: bytes, _sink: socket.socket) -> bool:
+    return True
+
+
+def swallow(_answer: bytes, _sink: socket.socket) -> bool:
+    return False
+
+
+def trickle(answer: bytes, sink: socket.socket) -> bool:
+    """Send a byte now and then: each of them comes in time, and the answer never ends."""
+    for at in range(len(answer)):
+        sink.sendall(answer[at : at + 1])
+        if select.select([sink], [], [], 0.04)[0]:
+            break  # the driver has had enough
+    return True
+
+
+def instead(junk: bytes) -> Callable[[bytes, socket.socket], bool]:
+    return lambda _answer, sink: bool(sink.sendall(junk))
+
+
+def changed(answer: bytes, random: Random) -> bytes:
+    """Return an answer with a few of its bytes changed, some missing, or some too many."""
+    data = bytearray(answer)
+    for _ in range(random.randint(1, 3)):
+        data[random.randrange(len(data))] = random.choice((0, 0xFF, random.randrange(256)))
+    match random.randrange(4):
+        case 0:
+            del data[random.randrange(len(data)) :]
+        case 1:
+            data += random.randbytes(random.randrange(40))
+    return bytes(data)
 
 
 def test_modbus_a_refusal_is_a_device_error_that_says_so() -> None:
@@ -382,3 +402,112 @@ def mbpoll(program: str, peer: Peer, address: int, count: int) -> list[int]:
     what = ["-m", "tcp", "-t", "4", "-0", "-r", str(address), "-c", str(count), "-1", "-q"]
     text = subprocess.run([program, *what, *where], capture_output=True, text=True, check=True, timeout=10).stdout
     return [int(word) % 65536 for word in re.findall(r"^\[\d+\]:\s+(-?\d+)", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("options", [{"db": 8}, {"db": 7, "rack": 0}], ids=["no-block", "short-block"])
+def test_s7_a_refusal_is_a_device_error_that_says_what_is_needed(options: dict[str, object]) -> None:
+    peer = Snap7(words=200)
+    peer.start()
+    driver = make("s7", peer.options | options)
+    try:
+        driver.open()
+        with pytest.raises(DeviceError, match=rf"writing 4 registers at 500: .*DB{options['db']} must have {END} words"):
+            driver.write_results([result(100)])
+        with pytest.raises(
+            DeviceError, match=rf"reading 12 registers at 2000: .*DB{options['db']} must have {END} words"
+        ):
+            driver.read_outcomes(1, 3)
+    finally:
+        driver.close()
+        peer.stop()
+
+
+def test_s7_requests_are_as_large_as_the_plc_grants(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Snap7()
+    peer.start()
+    sizes: list[int] = []
+    middle = Middle(int(str(peer.options["port"])))
+    middle.watch = lambda request: sizes.append(len(request))
+    driver = make("s7", peer.options | {"port": middle.port})
+    try:
+        for granted in (960, 480, 240):
+            monkeypatch.setattr("decision.plc.s7._PDU", granted)
+            driver.open()
+            sizes.clear()
+            driver.clear_results()
+            assert max(sizes) in (granted + 7, granted + 7 - 2)  # 7 bytes of framing; whole words
+            assert len(sizes) == -(-2048 // ((granted - 28) // 2 * 2))
+            outcomes = driver.read_outcomes(1, 256)
+            assert len(outcomes) == (granted - 18) // 8
+    finally:
+        driver.close()
+        middle.close()
+        peer.stop()
+
+
+def test_s7_an_independent_client_reads_what_the_driver_wrote() -> None:
+    environment = npm_packages.environment("nodes7")
+    peer = Snap7()
+    peer.start()
+    driver = make("s7", peer.options)
+
+    def nodes7(word: int, count: int) -> list[int]:
+        arguments = [str(peer.options["port"]), str(peer.options["db"]), str(word), str(count)]
+        command = [npm_packages.NODE, str(READER), *arguments]
+        text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=20).stdout
+        return list(json.loads(text))
+
+    try:
+        driver.open()
+        driver.write_outputs(StationOutputs(11, StationState.READY, 7, line_stop=False, run=0x0003_0004))
+        driver.write_results([Result(70_000, GateCommand.REJECT, Judgement.REVIEW)])
+        assert nodes7(registers.STATION_HEARTBEAT.address, 3) == [11, 1, 7]
+        assert nodes7(registers.RUN.address, 2) == [3, 4]
+        # slot 70,000 mod 256 = 112; 70,001 = 1 * 65,536 + 4,465; reject; review
+        assert nodes7(registers.RESULTS.address + 112 * 4, 4) == [1, 4465, 2, 3]
+    finally:
+        driver.close()
+        peer.stop()
+
+
+@pytest.mark.parametrize("tag", ["Missing", "Whole", "Short"])
+def test_ethernetip_a_refusal_is_a_device_error_that_says_what_is_needed(tag: str) -> None:
+    peer = CmEthernetip()
+    peer.start()
+    driver = make("ethernetip", peer.options | {"tag": tag})
+    try:
+        driver.open()
+        with pytest.raises(DeviceError, match=rf"writing 4 registers at 500: refused: .*{tag} must be INT\[{END}\]"):
+            driver.write_results([result(100)])
+        with pytest.raises(DeviceError, match=rf"reading 12 registers at 2000: .*{tag}.* must be INT\[{END}\]"):
+            driver.read_outcomes(1, 3)
+    finally:
+        driver.close()
+        peer.stop()
+
+
+@pytest.mark.parametrize("tag", ["Andon", "A" * 40, f"Program:{'P' * 40}.{'A' * 40}"])
+def test_ethernetip_no_message_is_longer_than_its_connection(tag: str) -> None:
+    peer = CmEthernetip(tag)
+    peer.start()
+    middle = Middle(int(str(peer.options["port"])))
+    messages: list[bytes] = []
+    middle.watch = messages.append
+    driver = make("ethernetip", peer.options | {"port": middle.port})
+    try:
+        driver.open()
+        driver.write_results([result(sequence) for sequence in range(registers.SLOTS)])
+        assert len(held(peer)) == registers.SLOTS
+        # 44 bytes stand before the part that the connection's size is about
+        longest = max(len(message) - 44 for message in messages)
+        assert 490 < longest <= 500
+    finally:
+        driver.close()
+        middle.close()
+        peer.stop()
+
+
+def test_ethernetip_names_that_no_controller_has_are_refused() -> None:
+    for tag in ("", "1st", "Andon[0]", "A" * 41, "Program:Main", "Andon.results", "Andön"):
+        with pytest.raises(ConfigurationError, match=r"plc\.options: tag"):
+            make("ethernetip", {"tag": tag})
