@@ -132,6 +132,8 @@ def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbo
         daemon("decision", "decision"),
         daemon("console", "storage.console"),
     ]
+    if station.opcua:
+        first.append(daemon("opcua", "decision.vision"))
     if station.report:
         first.append(daemon("report", "storage.report"))
     if station.simulation:
