@@ -206,6 +206,7 @@ class Link:
     def order(self, sequence: int, part_id: str, command: GateCommand, verdict: Judgement, expires_ns: int) -> None:
         """Tell the PLC a part's result; answered once, by GateWritten or, past `expires_ns`, by GateMissed."""
         self._orders.put(_Order(Result(sequence, command, verdict), part_id, expires_ns))
+        time.sleep(0)  # lets go of the interpreter: the thread would ask for it one switch interval later
 
     def recall(self, sequence: int, command: GateCommand, verdict: Judgement) -> None:
         """Tell the handshake what a former process of this run has judged: maybe the PLC was not told."""
