@@ -28,6 +28,9 @@ class Result:
     verdict: int
 
 
+MISSED = Result(0, 0, 0)  # the ring's slot of a part that was judged when it should have been at the gate already
+
+
 @dataclass
 class Program:
     """What the PLC's program remembers; a cold start forgets all of it."""
@@ -119,7 +122,7 @@ class LeadingPlc:
             for result in self.program.results[before:]:
                 slot = RESULTS + (result.part - 1) % 256 * 4
                 high, low, command, verdict = await server.async_getValues(0, READ, slot, 4)
-                if Result(high << 16 | low, command, verdict) != result:
+                if Result(high << 16 | low, command, verdict) not in {result, MISSED}:
                     self.program.torn.append(result)
             await server.async_setValues(0, WRITE, 17, inputs)
             await asyncio.sleep(CYCLE_S)

@@ -41,6 +41,8 @@ class Led:
         for file in DEMO.iterdir():
             if file.suffix in {".toml", ".andon"}:
                 shutil.copy(file, folder / file.name)
+        for file in folder.glob("*.toml"):  # in time, however busy this machine is
+            file.write_text(file.read_text().replace("deadline_ms = 800", "deadline_ms = 2500"))
         path = folder / "station.toml"
         path.write_text(STATION.format(port=port))
         self.home = Home(folder / "home")
@@ -145,12 +147,15 @@ def test_killed_in_mid_run_the_decision_stage_goes_on_where_it_was(line) -> None
 def test_a_killed_camera_gives_a_fault_for_what_it_had_and_for_nothing_else(line) -> None:
     plc, led = line
     before = len(plc.program.results)
-    plc.wants = 20
+    plc.wants = 40
     plc.wait(lambda: len(plc.program.results) >= before + 5)
     led.kill("ingest")
+    had = set(plc.program.acked) - {result.part for result in plc.program.results}
     plc.wait(plc.all_handed_over, 20)
     assert_each_once(plc)
-    assert sum(result.verdict == 4 for result in plc.program.results[before:]) <= 3
+    faults = {result.part for result in plc.program.results[before:] if result.verdict == 4}
+    assert len(faults - had) <= 3, "those whose trigger nobody answered before the camera was known to be away"
+    assert plc.program.number not in faults
 
 
 def test_a_plc_that_starts_cold_in_mid_run_learns_where_the_station_is(line) -> None:
