@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from config.errors import ConfigurationError
@@ -76,6 +77,12 @@ class TriggerLine:
         self._schedule: Schedule | None = None
         self._holds: Holds | None = None
 
+    @cached_property
+    def led(self) -> bool:
+        """Whether the PLC leads."""
+        plc = self._home.read_station().plc
+        return plc is not None and plc.trigger == "plc"
+
     def expose(self, order: Expose) -> None:
         """Take the PLC's trigger of a part."""
         self._orders.put(order)
@@ -108,7 +115,15 @@ class TriggerLine:
         return self._schedule
 
     def wait(self, sequence: int) -> int | None:
-        """Wait for part `sequence` and return its trigger time (monotonic ns, maybe long past); None when over."""
+        """Wait for part `sequence` and return its trigger time (monotonic ns, maybe long past); None when over.
+
+        Raise ConfigurationError where the PLC leads: it names the parts, see `orders`.
+        """
+        if self.led:
+            raise ConfigurationError(
+                f"{self._home.path / 'station.json'}: plc.trigger is 'plc', and this camera counts triggers itself: "
+                "it must take them from TriggerLine.play or TriggerLine.orders; or let the cameras trigger"
+            )
         while (schedule := self.schedule()) is not None:
             if schedule.parts is not None and sequence >= schedule.parts:
                 return None
@@ -132,8 +147,7 @@ class TriggerLine:
         there are none, are there at the trigger. Whoever falls behind skips nothing: triggers keep their true times.
         Where the PLC leads, `first` means nothing: it names the parts.
         """
-        plc = self._home.read_station().plc
-        if plc and plc.trigger == "plc":
+        if self.led:
             return self._obey(picture, truth, time.monotonic_ns())
         return self._play(first, picture, truth, time.monotonic_ns())
 
@@ -148,6 +162,8 @@ class TriggerLine:
             return
         awaited, taken = 0, picture(0, schedule)
         for order in self.orders():
+            if self._closed.is_set():
+                return
             part, shown = order.sequence, truth(order.sequence, schedule)
             if order.trigger_ns < here_ns:
                 yield Exposure(part, order.trigger_ns, None, Reason.CAMERA_DOWN, shown, order)
