@@ -411,11 +411,10 @@ def test_s7_a_refusal_is_a_device_error_that_says_what_is_needed(options: dict[s
     driver = make("s7", peer.options | options)
     try:
         driver.open()
-        with pytest.raises(DeviceError, match=rf"writing 4 registers at 500: .*DB{options['db']} must have {END} words"):
+        needed = rf"refused: .*DB{options['db']} must have {END} words"
+        with pytest.raises(DeviceError, match=rf"writing 4 registers at 500: {needed}"):
             driver.write_results([result(100)])
-        with pytest.raises(
-            DeviceError, match=rf"reading 12 registers at 2000: .*DB{options['db']} must have {END} words"
-        ):
+        with pytest.raises(DeviceError, match=rf"reading 12 registers at 2000: {needed}"):
             driver.read_outcomes(1, 3)
     finally:
         driver.close()
