@@ -30,7 +30,7 @@ class Options(BaseModel):
     """Where the controller is, and its tag."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", pattern=r"^[^\s:/\\,]+$")  # pycomm3 has a route behind it
     port: int = Field(default=44818, ge=1, le=65534)
     slot: int = Field(default=0, ge=0, le=254)  # of the controller in its backplane; CompactLogix 0
     tag: str = Field(default="Andon", pattern=f"^(Program:{_NAME}\\.)?{_NAME}$")  # INT[n]; External Access Read/Write

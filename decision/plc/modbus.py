@@ -49,7 +49,11 @@ class _HoldingRegisters:
         )
 
     def open(self) -> None:
-        if not self._client.connect():  # type: ignore[no-untyped-call]  # pymodbus has no annotation here
+        try:
+            connected = self._client.connect()  # type: ignore[no-untyped-call]  # pymodbus has no annotation here
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+            raise DeviceError(f"{self._where}: no connection: {error}") from error
+        if not connected:
             raise DeviceError(f"{self._where}: no connection")
 
     def close(self) -> None:

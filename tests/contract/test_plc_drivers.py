@@ -510,3 +510,15 @@ def test_ethernetip_names_that_no_controller_has_are_refused() -> None:
     for tag in ("", "1st", "Andon[0]", "A" * 41, "Program:Main", "Andon.results", "Andön"):
         with pytest.raises(ConfigurationError, match=r"plc\.options: tag"):
             make("ethernetip", {"tag": tag})
+    for host in ("", "::1", "10.0.0.1/bp/0", "10.0.0.1:44818", "a b"):
+        with pytest.raises(ConfigurationError, match=r"plc\.options: host"):
+            make("ethernetip", {"host": host})
+
+
+@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70])
+def test_a_host_that_is_nobodys_is_a_device_error(name: str, host: str) -> None:
+    driver = make(name, {"host": host})
+    with pytest.raises(DeviceError, match=host):
+        driver.open()
+    driver.close()
