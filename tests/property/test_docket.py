@@ -1,10 +1,11 @@
 """Whatever comes in whatever order, each triggered part leaves the docket once, by its deadline."""
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from config.messages import Loss, Prediction, Reason, Trigger
+from config.messages import Loss, Prediction, Reason, Trigger, Truth
 from decision.deadlines import Docket, Scored
 
 PARTS = st.integers(0, 12)
@@ -100,3 +101,12 @@ class Line(RuleBasedStateMachine):
 
 Line.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestDocket = Line.TestCase
+
+
+def test_what_a_camera_knows_of_a_part_is_added_to_a_trigger_that_came_without():
+    docket = Docket()
+    docket.trigger(trigger(1, 0, "", 10))
+    docket.trigger(msgspec.structs.replace(trigger(1, 5, "front", 10), truth=Truth(good=False)))
+    docket.trigger(msgspec.structs.replace(trigger(1, 5, "back", 10), truth=Truth(good=True)))
+    (part,) = docket.close()
+    assert part.trigger == msgspec.structs.replace(trigger(1, 0, "", 10), truth=Truth(good=False))
