@@ -82,6 +82,8 @@ class SimulationSection(Section):
     slowest_speed: float = Field(default=1.0, ge=0.05, le=1)  # share of full speed; the belt's is random, above this
     speed_change_s: float = Field(default=2.0, gt=0)  # on average so long after another, at full speed
     longest_stop_s: float = Field(default=0.0, ge=0)  # the belt stands at times, so long at most; 0: never
+    restart_after_s: float = Field(default=5.0, ge=0.1)  # the belt stands so long after the station asks for a stop
+    parts_log: bool = False  # the PLC writes a line for each part at the gate to home/plc_parts.csv
     seed: int = 0
 
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config import home, log
+from config.errors import AndonError
 from config.home import Home
 from deploy.plc import simulator
+from deploy.plc.line import StationLine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, default=home.default_path(), help="state folder of the station")
     where = Home(parser.parse_args(arguments).home)
     log.configure("plc")
-    return simulator.run(where)
+    try:
+        simulator.run(StationLine(where))
+    except AndonError as error:
+        log.logger().error(str(error), error=type(error).__name__)
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,113 +1,120 @@
-"""The process: memory, belt and program of the PLC; what it saw stands in home/plc.json."""
+"""The process: the PLC's memory behind a cable, its program, its faults; what it saw stands in home/plc.json."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
+import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TextIO
 
-from config import files, log, plugins
-from config.errors import AndonError, ConfigurationError
-from config.home import Home
+from config import files, log
+from config.errors import ConfigurationError
 from config.log import Condition
 from config.service import notify
-from config.station import SimulationSection, Station
-from decision import registers
-from decision.plc import modbus
-from deploy.plc.belt import Belt, Tally, Watch
-from deploy.plc.memories.modbus import Memory
+from deploy.plc.belt import Tally
+from deploy.plc.faults import Fault, Faults, Planned
+from deploy.plc.line import Line
+from deploy.plc.memory import Protocols
+from deploy.plc.program import Program
+from deploy.plc.relay import Relay
 
-_TICK_NS = 20_000_000
-_HEARTBEAT_NS = 50_000_000
 _KEEP_S = 0.1
 _PRIORITY = 20
+_LATE_S = 0.15
+_OFF = (Fault.RESTART, Fault.COLD_RESTART)
 
 
 class Simulator:
-    """The program that the PLC runs."""
+    """One PLC, at one line."""
 
-    def __init__(self, where: Home) -> None:
-        """Read the station; raise ConfigurationError where it has no simulated line or another kind of PLC."""
-        self._home = where
-        station = where.read_station()
-        if station.plc is None or station.plc.type != "modbus":
-            named = station.plc.type if station.plc else None
-            raise ConfigurationError(f"plc.type {named!r}: the PLC simulator speaks 'modbus' only")
-        self._options = cast("modbus.Options", plugins.options(modbus, station.plc.options, "plc.options"))
-        self._simulation = _simulation(station)
-        self._jobs = {name: recipe.job for name, recipe in station.read_recipes().items()}
-        self._file = where.path / "plc.json"
-        self._tally = _read_tally(self._file, where.read_run().run_id)
+    def __init__(self, line: Line, planned: Sequence[Planned] = ()) -> None:
+        """Stand at a line; `planned` faults come by themselves."""
+        self._line = line
+        self._planned = planned
+        self._faults = Faults()
+        self._tally = line.read_tally()
         self._kept = b""
-        self._watch = Watch(self._tally)
-        self._belt: Belt | None = None
-        self._outcomes = 0
+        self._running = False
         self._stopping = asyncio.Event()
         self._unkept = Condition("tally_unwritten", Counter())
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+    async def run(self) -> Tally:
+        """Serve until SIGTERM or SIGINT, or until an own line's last part; return what was seen."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         _be_punctual()
-        memory = Memory(self._options.host, self._options.port)
+        line = self._line
+        host, port = Protocols.address(line.protocol, line.options)
+        memory = Protocols.memory(line.protocol, line.options, "127.0.0.1", inner := _free_port())
+        relay = Relay(host, port, ("127.0.0.1", inner))
+        await relay.open()
         await memory.serve()
-        await memory.write(registers.REQUESTED_JOB, [self._jobs[self._simulation.products[0]]])
-        notify("READY=1")
-        log.logger().info("ready", host=self._options.host, port=self._options.port)
-        keeping = asyncio.create_task(self._keep())
-        while not (self._stopping.is_set() or keeping.done()):
-            await self._work_gate(memory)
-            await self._exchange(memory)
-            await asyncio.sleep(self._rest_ns() / 1e9)
-        await keeping
+        program = Program(memory, self._tally, leads=line.leads, first_job=line.first_job)
+        control = await self._listen()
+        with line.parts_log() as parts_log:
+            if parts_log is not None:
+                program.log_parts(parts_log)
+            notify("READY=1")
+            log.logger().info("ready", protocol=line.protocol, host=host, port=port)
+            keeping = asyncio.create_task(self._keep(program, parts_log))
+            await self._work(program, relay, keeping)
+            await keeping
+        relay.shut()
+        control.close()
+        line.control.unlink(missing_ok=True)
         await memory.close()
+        return self._tally
 
-    def _rest_ns(self) -> int:
-        next_ns = self._belt.next_gate_ns() if self._belt else None
-        return _TICK_NS if next_ns is None else max(0, min(_TICK_NS, next_ns - time.monotonic_ns()))
+    async def _work(self, program: Program, relay: Relay, keeping: asyncio.Task[None]) -> None:
+        """Run the program's cycles, and let the faults do what they do."""
+        before: frozenset[Fault] = frozenset()
+        while not (self._stopping.is_set() or keeping.done()):
+            now_ns = time.monotonic_ns()
+            on = self._faults.on(now_ns)
+            if on != before:
+                await self._change(program, relay, before, on)
+                before = on
+            if not on.intersection(_OFF):
+                await program.turn(on)
+            await asyncio.sleep(program.rest_ns(time.monotonic_ns()) / 1e9)
 
-    async def _work_gate(self, memory: Memory) -> None:
-        while self._belt and (sequence := self._belt.at_gate(time.monotonic_ns())) is not None:
-            result = registers.read_result(await memory.read(registers.RESULTS, registers.slot(sequence)))
-            outcome = self._belt.move_gate(result, time.monotonic_ns())
-            if outcome is None:
-                continue
-            await memory.write(registers.OUTCOMES, registers.outcome_words(outcome), registers.slot(self._outcomes))
-            self._outcomes += 1
-            await memory.write(registers.OUTCOME_COUNT, registers.words(self._outcomes))
+    async def _change(self, program: Program, relay: Relay, before: frozenset[Fault], on: frozenset[Fault]) -> None:
+        for fault in sorted(on - before):
+            log.logger().warning("fault began", fault=fault)
+        for fault in sorted(before - on):
+            log.logger().info("fault ended", fault=fault)
+        if before.intersection(_OFF) and not on.intersection(_OFF):
+            await program.switch_on(time.monotonic_ns(), cold=Fault.COLD_RESTART in before)
+        relay.late_s = _LATE_S if Fault.LATE in on else 0.0
+        deaf = Fault.FREEZE in on
+        if relay.deaf and not deaf:
+            relay.cut()  # what was swallowed will not come any more
+        relay.deaf = deaf
+        if on.intersection((Fault.DROP, *_OFF)):
+            relay.shut()
+        else:
+            await relay.open()
 
-    async def _exchange(self, memory: Memory) -> None:
-        now_ns = time.monotonic_ns()
-        station = (registers.STATION_HEARTBEAT, registers.STATION_STATE, registers.LINE_STOP)
-        heartbeat, state, line_stop = [(await memory.read(register))[0] for register in station]
-        self._watch.see(heartbeat, state, line_stop, now_ns)
-        told = {
-            registers.PLC_HEARTBEAT: now_ns // _HEARTBEAT_NS,
-            registers.HEARTBEAT_LOST: int(self._watch.lost),
-            registers.HEARTBEAT_LOSSES: self._tally.heartbeat_losses,
-            registers.LINE_STOPPED: int(self._tally.stop_requests > 0),
-            registers.LINE_STOPS: self._tally.stop_requests,
-        }
-        if self._belt:
-            told[registers.REQUESTED_JOB] = self._belt.job(now_ns)
-        for register, number in told.items():
-            await memory.write(register, [number % registers.WORD])
-
-    async def _keep(self) -> None:
+    async def _keep(self, program: Program, parts_log: TextIO | None) -> None:
         """Do what may wait: look for the start of the line, write the tally (its fsync in another thread)."""
         while not self._stopping.is_set():
-            if self._belt is None and (schedule := self._home.schedule()):
-                self._belt = Belt(schedule, self._jobs, self._tally)
+            if not self._running and (start_ns := await self._line.start(program, self._tally)) is not None:
+                self._running = True
+                self._faults.plan(self._planned, start_ns)
             await self._write_tally()
+            if parts_log is not None:
+                parts_log.flush()
             notify("WATCHDOG=1")
+            if self._line.over(self._tally):
+                break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _KEEP_S)
         await self._write_tally()
@@ -117,12 +124,52 @@ class Simulator:
         if content == self._kept:
             return
         try:
-            await asyncio.to_thread(files.write, self._file, content)
+            await asyncio.to_thread(files.write, self._line.tally_file, content)
         except OSError as error:  # a PLC goes on without a disk
             self._unkept.occur(error=str(error))
         else:
             self._unkept.end()
             self._kept = content
+
+    async def _listen(self) -> asyncio.Server:
+        """Take commands; raise ConfigurationError where another simulator does."""
+        path = self._line.control
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+            raise ConfigurationError(f"{path}: a PLC simulator runs here already; name another --home")
+        path.unlink(missing_ok=True)
+        return await asyncio.start_unix_server(self._obey, str(path))
+
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            order = json.loads(await reader.readline())
+            fault, for_s = Fault(order["fault"]), float(order["for_s"])
+        except (ValueError, KeyError, TypeError) as error:
+            answer = {"refused": f"expected fault and for_s: {error}"}
+        else:
+            self._faults.begin(fault, for_s, time.monotonic_ns())
+            answer = {"began": fault}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        writer.close()
+
+
+def command(control: Path, fault: Fault, for_s: float) -> None:
+    """Let a fault begin at the simulator behind `control`; raise ConfigurationError where there is none."""
+    try:
+        with socket.socket(socket.AF_UNIX) as end:
+            end.settimeout(5)
+            end.connect(str(control))
+            end.sendall(json.dumps({"fault": fault, "for_s": for_s}).encode() + b"\n")
+            answer = json.loads(end.makefile().readline() or "{}")
+    except OSError as error:
+        raise ConfigurationError(f"{control}: no PLC simulator runs here: {error.strerror}; name its --home") from error
+    if "began" not in answer:
+        raise ConfigurationError(f"{control}: {answer.get('refused', 'the simulator gave no answer')}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def _be_punctual() -> None:
@@ -133,31 +180,10 @@ def _be_punctual() -> None:
         log.logger().info("no real-time scheduling for the PLC simulator", reason=str(error))
 
 
-def _simulation(station: Station) -> SimulationSection:
-    simulation = station.simulation
-    if simulation is None:
-        raise ConfigurationError("simulation: the station file has no such table: its line and its PLC are real ones")
-    under_way = math.ceil(simulation.rate_per_s * simulation.gate_travel_s)
-    if under_way >= registers.SLOTS:
-        raise ConfigurationError(
-            f"simulation: {under_way} parts (rate_per_s x gate_travel_s) between cameras and gate: the PLC can tell "
-            f"{registers.SLOTS - 1} apart; lower gate_travel_s"
-        )
-    return simulation
+def run(line: Line, planned: Sequence[Planned] = ()) -> Tally:
+    """Run a PLC at a line until it is told to end; return what it saw."""
+    return asyncio.run(_run(line, planned))
 
 
-def _read_tally(path: Path, run_id: str) -> Tally:
-    """Return the tally that an earlier process of this run left, or a new one."""
-    if path.exists() and (tally := files.read(path, Tally)).run_id == run_id:
-        return tally
-    return Tally(run_id=run_id)
-
-
-def run(where: Home) -> int:
-    """Run the PLC of the station in `where` until SIGTERM or SIGINT; return the process's exit code."""
-    try:
-        asyncio.run(Simulator(where).run())
-    except AndonError as error:
-        log.logger().error(str(error), error=type(error).__name__)
-        return error.exit_code
-    return 0
+async def _run(line: Line, planned: Sequence[Planned]) -> Tally:
+    return await Simulator(line, planned).run()

@@ -81,27 +81,30 @@ class Camera:
         options = self._options
         return rendering.render(
             schedule.product(sequence),
-            self._seed(schedule),
+            _seed(options, schedule),
             sequence,
             side=options.side,
             width_px=options.width_px,
             height_px=options.height_px,
             colour=options.colour,
-            defect=self._defect(sequence, schedule),
+            defect=defect(options, sequence, schedule),
         ).pixels
 
     def _truth(self, sequence: int, schedule: Schedule) -> Truth | None:
+        options = self._options
         known = rendering.truth(
-            schedule.product(sequence), self._seed(schedule), sequence, self._defect(sequence, schedule)
+            schedule.product(sequence), _seed(options, schedule), sequence, defect(options, sequence, schedule)
         )
         return replace(known, challenge=schedule.challenges(sequence))
 
-    def _defect(self, sequence: int, schedule: Schedule) -> Defect | None:
-        options = self._options
-        severity, rate = (options.least_severity, options.greatest_severity), options.defect_rate
-        if schedule.challenges(sequence):
-            severity, rate = (_PLAIN, _PLAIN), 1.0  # nobody may be in doubt about it
-        return rendering.plan(self._seed(schedule), sequence, rate, options.defects, severity)
 
-    def _seed(self, schedule: Schedule) -> int:
-        return schedule.simulation.seed if self._options.seed is None else self._options.seed
+def defect(options: Options, sequence: int, schedule: Schedule) -> Defect | None:
+    """Return what is wrong with a part, as cameras with these options show it."""
+    severity, rate = (options.least_severity, options.greatest_severity), options.defect_rate
+    if schedule.challenges(sequence):
+        severity, rate = (_PLAIN, _PLAIN), 1.0  # nobody may be in doubt about it
+    return rendering.plan(_seed(options, schedule), sequence, rate, options.defects, severity)
+
+
+def _seed(options: Options, schedule: Schedule) -> int:
+    return schedule.simulation.seed if options.seed is None else options.seed

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import socket
-
+from pydantic import BaseModel
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from config.errors import ConfigurationError
-from decision import registers
-from decision.registers import Register, Writer
+from decision.plc.modbus import Options
+from decision.registers import Register
+from deploy.plc.memory import WORDS, written_by_plc
 
 _WRITE_REGISTERS = 16  # Modbus function codes
 _READ_REGISTERS = 3
+
+
+def address(options: BaseModel) -> tuple[str, int]:
+    """Return where a Modbus driver looks for its PLC."""
+    assert isinstance(options, Options)  # noqa: S101 - they were validated by that driver's file
+    return options.host, options.port
+
+
+def memory(_options: BaseModel, host: str, port: int) -> Memory:
+    """Return a memory; it answers to any unit id."""
+    return Memory(host, port)
 
 
 class Memory:
     """The PLC's registers behind a Modbus TCP server; only the PLC's own program writes what is the PLC's."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Take the address; raise ConfigurationError where that cannot be. Needs a running event loop."""
-        try:
-            socket.create_server((host, port)).close()
-        except OSError as error:
-            raise ConfigurationError(
-                f"{host}:{port}: the PLC simulator cannot listen here: {error.strerror}; free port {port} or name "
-                "another in plc.options.port"
-            ) from error
-        end = max(register.end for register in registers.TABLE)
-        cells = SimData(0, count=end, values=0, datatype=DataType.REGISTERS)
+        """Name the address. Needs a running event loop."""
+        cells = SimData(0, count=WORDS, values=0, datatype=DataType.REGISTERS)
         device = SimDevice(0, simdata=[cells], action=self._protect)
         self._server = ModbusTcpServer(device, address=(host, port))
         self._own = False
@@ -49,8 +51,15 @@ class Memory:
 
     async def write(self, register: Register, words: list[int], slot: int = 0) -> None:
         """Set a register's words."""
+        await self._set(register.address + slot * register.words, words)
+
+    async def clear(self) -> None:
+        """Set everything to 0."""
+        await self._set(0, [0] * WORDS)
+
+    async def _set(self, address: int, words: list[int]) -> None:
         self._own = True
-        await self._server.async_setValues(0, _WRITE_REGISTERS, register.address + slot * register.words, words)
+        await self._server.async_setValues(0, _WRITE_REGISTERS, address, words)
         self._own = False
 
     async def _protect(
@@ -64,5 +73,4 @@ class Memory:
     ) -> ExcCodes | None:
         if values is None or self._own:
             return None
-        touched = (one for one in registers.TABLE if one.address < address + count and address < one.end)
-        return ExcCodes.ILLEGAL_ADDRESS if any(one.writer is Writer.PLC for one in touched) else None
+        return ExcCodes.ILLEGAL_ADDRESS if written_by_plc(address, count) else None

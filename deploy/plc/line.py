@@ -1,0 +1,137 @@
+"""The line that the simulated PLC stands at: that of a simulated station, or one of its own for a real station."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from pydantic import BaseModel
+
+from config import files, plugins
+from config.errors import ConfigurationError
+from config.home import Home
+from config.schedule import Schedule
+from config.station import PlcSection, SimulationSection, Station
+from decision import registers
+from deploy.plc.belt import Belt, Tally
+from deploy.plc.memory import Protocols
+from deploy.plc.program import Program
+from ingest.cameras import simulated
+
+_START_IN_NS = 200_000_000
+
+
+class Line(ABC):
+    """How the PLC is spoken to, and which parts come."""
+
+    leads: bool
+    first_job: int
+
+    def __init__(self, home: Home, plc: PlcSection, simulation: SimulationSection, run_id: str) -> None:
+        """Raise ConfigurationError where there is no such PLC, or it could not tell the parts apart."""
+        Protocols.check(plc.type)
+        self.protocol = plc.type
+        self.options: BaseModel = plugins.options(plugins.load("decision.plc", plc.type), plc.options, "plc.options")
+        self.leads = plc.trigger == "plc"
+        self.tally_file = home.path / "plc.json"
+        self.control = home.runtime / "plc.sock"
+        self.run_id = run_id
+        self.simulation = simulation
+        _check_travel(simulation)
+
+    @abstractmethod
+    async def start(self, program: Program, tally: Tally) -> int | None:
+        """Let the belt run in `program` if the line has started; return when it did, None if it has not."""
+
+    def read_tally(self) -> Tally:
+        """Return the tally that an earlier process of this run left, or a new one."""
+        path = self.tally_file
+        if path.exists() and (tally := files.read(path, Tally)).run_id == self.run_id:
+            return tally
+        return Tally(run_id=self.run_id)
+
+    @contextlib.contextmanager
+    def parts_log(self) -> Iterator[TextIO | None]:
+        """Open the log of each part at the gate, home/plc_parts.csv, if one is wanted."""
+        if not self.simulation.parts_log:
+            yield None
+            return
+        path = self.tally_file.with_name("plc_parts.csv")
+        with path.open("a", encoding="ascii") as file:
+            yield file
+
+    def over(self, _tally: Tally) -> bool:
+        """Whether the PLC may end by itself."""
+        return False
+
+
+class StationLine(Line):
+    """The simulated line of the station in a state folder."""
+
+    def __init__(self, home: Home) -> None:
+        """Read the station; raise ConfigurationError where it has no simulated line or no PLC."""
+        self._home = home
+        self._station = station = home.read_station()
+        if station.simulation is None:
+            raise ConfigurationError("simulation: the station file has no such table: its line and its PLC are real")
+        if station.plc is None:
+            raise ConfigurationError("plc: the station file has no such table: there is no PLC to be simulated")
+        super().__init__(home, station.plc, station.simulation, home.read_run().run_id)
+        self._jobs = {name: recipe.job for name, recipe in station.read_recipes().items()}
+        self.first_job = self._jobs[station.simulation.products[0]]
+
+    async def start(self, program: Program, tally: Tally) -> int | None:
+        """Start when the station has started its line."""
+        schedule = self._home.schedule()
+        if schedule is None:
+            return None
+        belt = Belt(schedule, self._jobs, tally, is_bad=_truth(self._station))
+        program.run_belt(belt, schedule.simulation.restart_after_s, self._home.holds())
+        return schedule.start_ns
+
+
+class OwnLine(Line):
+    """A line of the simulator's own: parts come once the station is ready, and the PLC triggers each."""
+
+    def __init__(self, home: Home, plc: PlcSection, simulation: SimulationSection, parts: int | None, job: int) -> None:
+        """Name station and belt; `job` is asked for."""
+        super().__init__(home, plc, simulation, f"own-{time.time_ns()}")
+        self.first_job = job
+        self._parts = parts
+
+    async def start(self, program: Program, tally: Tally) -> int | None:
+        """Start when the station is ready for a trigger."""
+        acked = await program.acked_part()
+        if acked is None:
+            return None
+        start_ns = time.monotonic_ns() + _START_IN_NS
+        jobs = dict.fromkeys(self.simulation.products, self.first_job)
+        belt = Belt(Schedule(self.simulation, start_ns, self._parts), jobs, tally)
+        program.run_belt(belt, self.simulation.restart_after_s, None, first=acked)
+        return start_ns
+
+    def over(self, tally: Tally) -> bool:
+        """End after the last part."""
+        return self._parts is not None and tally.parts >= self._parts
+
+
+def _check_travel(simulation: SimulationSection) -> None:
+    under_way = math.ceil(simulation.rate_per_s * simulation.gate_travel_s)
+    if under_way >= registers.SLOTS:
+        raise ConfigurationError(
+            f"simulation: {under_way} parts (rate_per_s x gate_travel_s) between cameras and gate: the PLC can tell "
+            f"{registers.SLOTS - 1} apart; lower gate_travel_s"
+        )
+
+
+def _truth(station: Station) -> Callable[[int, Schedule], bool] | None:
+    """Return what tells the bad parts, where simulated cameras see them."""
+    for camera in station.cameras:
+        if camera.type == "simulated":
+            options = simulated.Options.model_validate(camera.options)
+            return lambda sequence, schedule: simulated.defect(options, sequence, schedule) is not None
+    return None
