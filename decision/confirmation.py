@@ -41,7 +41,7 @@ class Confirmation:
             if not untracked:
                 self._news.append(Unexpected(self._gate.name, None, ""))
             return None
-        part, passage = min(near, key=lambda pair: (not pair[1].ejects, self._off_ns(pair[1], now_ns)))
+        part, passage = min(near, key=lambda pair: (not pair[1].ejects, pair[0].gone, self._off_ns(pair[1], now_ns)))
         self._waiting = [pair for pair in self._waiting if pair[1] is not passage]
         passage.ejected = passage.settled = True
         if passage.ejects:

@@ -13,6 +13,7 @@ class Accepted:
 
     sequence: int
     part_id: str
+    accepted_ns: int
 
 
 @dataclass(frozen=True)

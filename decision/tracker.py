@@ -33,7 +33,7 @@ class Tracker:
         """Take the gates, by rising distance."""
         self._gates = tuple(gates)
         self._widest_mm = max(gate.window_mm for gate in gates)
-        self._backward_mm = _QUARTER * min(gate.window_mm for gate in gates)
+        self.precision_mm = _QUARTER * min(gate.window_mm for gate in gates)  # how well ways must be known
         self._zone_mm = min(
             gate.part.distance_mm - gate.part.tolerance_mm if gate.part else gate.start_mm for gate in gates
         )
@@ -48,11 +48,6 @@ class Tracker:
         self._trusted_mm = math.inf
         self._able = True
         self._was_blind = False
-
-    @property
-    def precision_mm(self) -> float:
-        """How well ways must be known: a quarter of the narrowest window."""
-        return self._backward_mm
 
     def events(self) -> list[Fate]:
         """Return what has happened since the last call."""
@@ -73,7 +68,7 @@ class Tracker:
         else:
             self._finish(part)
 
-    def order(self, sequence: int, part_id: str, command: GateCommand, verdict: Judgement) -> None:
+    def order(self, sequence: int, part_id: str, command: GateCommand, verdict: Judgement, now_ns: int) -> None:
         """Take the command for a part: answered once, by Accepted or by Missed; the first one counts."""
         if sequence in self._done:
             return
@@ -88,7 +83,7 @@ class Tracker:
         elif part.command is None:
             part.command, part.verdict = command, verdict
             if part.barred is None:
-                self._news.append(Accepted(sequence, part.part_id))
+                self._news.append(Accepted(sequence, part.part_id, now_ns))
 
     def able(self, able: bool) -> None:  # noqa: FBT001 - it is or is not
         """Say whether somebody judges; gates fall back to rest at once when nobody does."""
@@ -99,14 +94,12 @@ class Tracker:
                     self._miss(part, "nobody judges")
 
     def move(self, way_mm: float, now_ns: int) -> None:
-        """Follow the belt; a little backwards changes nothing, more than a quarter of a window loses all ways."""
+        """Follow the belt; running backwards changes nothing here, and must be a little only."""
         if self._trusted_mm == math.inf:
             self._trust_from(way_mm)
-        if way_mm < self._way_mm - self._backward_mm:
-            self.lose(f"the belt ran backwards by {self._way_mm - way_mm:.1f} mm", way_mm)
-        self._way_mm = max(way_mm, self._way_mm)
+        before_mm, self._way_mm = self._way_mm, max(way_mm, self._way_mm)
         if self._was_blind:
-            self._see_again()
+            self._see_again(before_mm)
         for part in self._parts:
             if self._way_mm < part.low_mm + self._zone_mm:
                 break
@@ -191,14 +184,17 @@ class Tracker:
         """Know nothing of what is on the belt before a way: the first part that can pass is a window behind it."""
         self._trusted_mm = way_mm + self._widest_mm
 
-    def _see_again(self) -> None:
+    def _see_again(self, since_mm: float) -> None:
+        """Give up what was at the gates while they were out of reach, and what is near parts that came meanwhile."""
         self._was_blind = False
+        self._trust_from(self._way_mm)
         for part in self._parts:
-            if self._way_mm < part.low_mm + self._zone_mm:
-                break
-            part.blind = True
-            if not all(passage.ended_ns for passage in part.passages):
-                self._miss(part, "the inputs and outputs were out of reach when it was at the gate")
+            at_gates = self._way_mm >= part.low_mm + self._zone_mm
+            part.blind = part.blind or at_gates
+            if (at_gates and not all(passage.ended_ns for passage in part.passages)) or (
+                part.high_mm > since_mm - self._widest_mm
+            ):
+                self._miss(part, "the inputs and outputs were out of reach")
 
     def _follow(self, part: Part, index: int, gate: GateSection, now_ns: int) -> None:
         passage = part.passages[index]

@@ -22,12 +22,17 @@ _FASTER = 1.1
 class Encoder:
     """Make a way of a counter that wraps round, may run backwards, and may be reset by whoever likes."""
 
-    def __init__(self, bits: int, mm_per_count: float, top_speed_mm_s: float) -> None:
-        """Take the counter's width; the way begins at 0 and grows as the belt runs forward."""
+    def __init__(self, bits: int, mm_per_count: float, top_speed_mm_s: float, backward_mm: float) -> None:
+        """Take the counter's width; the way begins at 0 and grows as the belt runs forward.
+
+        The belt may run backwards by `backward_mm`, as one does that swings when it stops.
+        """
         self._range = 1 << bits
         self._mm_per_count = mm_per_count
         self._top_mm_per_ns = top_speed_mm_s / 1e9
+        self._backward_mm = backward_mm
         self._last: tuple[int, int] | None = None  # count, time
+        self._farthest_mm = 0.0
         self.way_mm = 0.0
 
     def read(self, count: int, time_ns: int) -> str | None:
@@ -52,6 +57,11 @@ class Encoder:
                 f"the belt moves {most_mm:.1f} mm in that time at most"
             )
         self.way_mm += step * self._mm_per_count
+        self._farthest_mm = max(self._farthest_mm, self.way_mm)
+        back_mm = self._farthest_mm - self.way_mm
+        if back_mm > self._backward_mm:
+            self._farthest_mm = self.way_mm
+            return f"the belt ran backwards by {back_mm:.1f} mm"
         return None
 
 
