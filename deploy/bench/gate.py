@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import ServiceError
+from deploy.bench.observer import libmodbus
 from deploy.bench.punctual import CONDITIONS, Measured, fifo_allowed, measure
 from deploy.bench.report import Report, Target
 
@@ -27,7 +28,7 @@ def run() -> Report:
     if len(conditions) < len(CONDITIONS):
         notes.append("SCHED_FIFO is not allowed here (CAP_SYS_NICE, or ulimit -r 70): measured without")
     for condition in conditions:
-        measured = measure(condition, _PARTS)
+        measured = measure(condition, _PARTS, libmodbus())
         figures |= _figures(condition.suffix, measured)
         notes.append(f"PLC side{condition.suffix.replace('_', ' ')}: {measured.observer}")
     figures |= _station()

@@ -50,6 +50,11 @@ class Observer(NamedTuple):
     port: int
 
 
+def libmodbus() -> str | None:
+    """Return the library's name; None where it is not installed."""
+    return find_library("modbus")
+
+
 def fifo(priority: int) -> bool:
     """Run this process under SCHED_FIFO; False where that is not allowed."""
     try:
@@ -59,13 +64,13 @@ def fifo(priority: int) -> bool:
     return True
 
 
-def observe(channel: Connection, priority: int) -> None:
+def observe(channel: Connection, priority: int, library: str | None) -> None:
     """Be the PLC until something comes through the channel; then send what was seen, by sequence.
 
-    Sends an Observer first. Outcomes are written at once: the station reads them back as from a gate.
+    `library` is libmodbus' name; None: pymodbus takes its place. Sends an Observer first. Outcomes are written at once:
+    the station reads them back as from a gate.
     """
     how = f"under SCHED_FIFO {priority}" if fifo(priority) else "WITHOUT SCHED_FIFO, its own delays are in the figures"
-    library = find_library("modbus")
     if library:
         _Libmodbus(ctypes.CDLL(library), channel, how).serve()
     else:

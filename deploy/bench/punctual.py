@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -55,6 +56,7 @@ _REJECT_EVERY = 10
 _MAP = (28, 28)
 _ENLIST_NS = 300_000_000
 _END_NS = 3_000_000_000
+_HEALTH_NS = 1_100_000_000
 _WAIT_S = 20.0
 _S = 1_000_000_000
 _MS = 1_000_000
@@ -98,21 +100,20 @@ class Measured:
 
 
 def fifo_allowed() -> bool:
-    """Tell whether a process of this user may have the priorities that are needed here."""
-    with _process(_try_fifo) as channel:
-        return bool(_received(channel))
+    """Tell whether this user may have the priorities that are needed here."""
+    with ThreadPoolExecutor(1) as thread:  # a priority is a thread's own
+        return thread.submit(fifo, OBSERVER_PRIORITY).result()
 
 
-def _try_fifo(channel: Connection) -> None:
-    channel.send(fifo(OBSERVER_PRIORITY))
+def measure(condition: Condition, parts: int, library: str | None) -> Measured:
+    """Send parts under a condition to a PLC made of `library` (`observer.libmodbus()`).
 
-
-def measure(condition: Condition, parts: int) -> Measured:
-    """Send parts under a condition; raise ServiceError where the processes do not come up."""
+    Raise ServiceError where the processes do not come up.
+    """
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="andon-bench-"))
         stack.callback(shutil.rmtree, folder)
-        plc = stack.enter_context(_process(observe, OBSERVER_PRIORITY))
+        plc = stack.enter_context(_process(observe, OBSERVER_PRIORITY, library))
         about: Observer = _received(plc)
         home = _home(folder, about.port, DECISION_PRIORITY if condition.fifo else 0)
         stack.callback(shutil.rmtree, home.runtime, ignore_errors=True)
@@ -266,7 +267,10 @@ def _play(channel: Connection, path: Path, decision: int, count: int) -> None:
         world.take_until(begin_ns + due_ns)
         world.send(number)
     faults = _page_faults(decision) - faults
-    world.take_until(time.monotonic_ns() + _END_NS)
+    end_ns = time.monotonic_ns() + _END_NS
+    while time.monotonic_ns() < end_ns and any(one.written_ns is None for one in world.times.values()):
+        world.take_until(time.monotonic_ns() + 20 * _MS)
+    world.take_until(time.monotonic_ns() + _HEALTH_NS)  # the counters that come last
     channel.send((world.times, world.counters, faults))
 
 
