@@ -101,6 +101,19 @@ class Line(RuleBasedStateMachine):
             self.write()
 
     @rule()
+    def station_writes_without_reading(self) -> None:
+        self.write()
+
+    @rule()
+    def station_is_killed_in_the_middle_of_writing(self) -> None:
+        """The signals come last, where a protocol cannot write all at once."""
+        before = self.plc_memory.signals
+        self.poll()
+        self.write()
+        self.plc_memory = with_changes(self.plc_memory, signals=before)
+        self.restart()
+
+    @rule()
     def station_is_killed_between_reading_and_writing(self) -> None:
         self.poll()
         self.restart()
