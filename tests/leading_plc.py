@@ -53,6 +53,7 @@ class LeadingPlc:
     def __init__(self, port: int, job: int, *, patience_s: float = 1.0) -> None:
         self.wants = 0  # parts still to be triggered
         self.job = job
+        self.frozen = False  # its memory answers, its program stands still
         self.program = Program()
         self.former: list[Program] = []
         self.words = [0] * 17  # the station's, as the last cycle saw them
@@ -112,6 +113,9 @@ class LeadingPlc:
         await server.serve_forever(background=True)
         self._up.set()
         while not self._stop.is_set():
+            if self.frozen:
+                await asyncio.sleep(CYCLE_S)
+                continue
             if self._cold:
                 await server.async_setValues(0, WRITE, 0, [0] * 3100)
                 self.former.append(self.program)

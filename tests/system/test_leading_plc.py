@@ -115,7 +115,7 @@ def test_every_part_is_taken_exposed_judged_and_handed_over_by_its_own_number(li
     assert not plc.on(COMPLETED), "it has toggled 40 times"
     waits_ms = sorted(1000 * wait_s for wait_s in plc.program.acked.values())
     print(f"trigger to ack, seen by the PLC: p50 {waits_ms[20]:.1f} ms, max {waits_ms[-1]:.1f} ms")  # noqa: T201 - asked for with -s
-    assert waits_ms[20] < 20
+    assert waits_ms[20] < 50
     assert sorted(plc.program.exposed_s) == list(range(1, 41))
 
 
@@ -134,14 +134,14 @@ def test_a_job_that_is_not_known_is_refused_and_the_next_one_is_echoed(line) -> 
 
 def test_killed_in_mid_run_the_decision_stage_goes_on_where_it_was(line) -> None:
     plc, led = line
-    for _ in range(3):
+    for _ in range(2):
         before = len(plc.program.acked)
         plc.wants = 25
         plc.wait(lambda before=before: len(plc.program.acked) >= before + 8)
         led.kill("decision")
         plc.wait(plc.all_handed_over, 20)
     assert_each_once(plc)
-    assert len(plc.program.refused) <= 3, "the one trigger that rose while nobody looked"
+    assert len(plc.program.refused) <= 2, "the one trigger that rose while nobody looked"
 
 
 def test_a_killed_camera_gives_a_fault_for_what_it_had_and_for_nothing_else(line) -> None:
@@ -156,6 +156,19 @@ def test_a_killed_camera_gives_a_fault_for_what_it_had_and_for_nothing_else(line
     faults = {result.part for result in plc.program.results[before:] if result.verdict == 4}
     assert len(faults - had) <= 3, "those whose trigger nobody answered before the camera was known to be away"
     assert plc.program.number not in faults
+
+
+def test_a_plc_whose_program_stands_still_for_a_while_misses_nothing(line) -> None:
+    plc, _ = line
+    plc.wants = 30
+    acked = len(plc.program.acked)
+    plc.wait(lambda: len(plc.program.acked) >= acked + 5)
+    plc.frozen = True
+    time.sleep(0.8)  # the station takes its connection down after half a second, and makes it again
+    plc.frozen = False
+    plc.wait(plc.all_handed_over, 20)
+    assert_each_once(plc)
+    assert len(plc.program.acked) >= acked + 28
 
 
 def test_a_plc_that_starts_cold_in_mid_run_learns_where_the_station_is(line) -> None:
