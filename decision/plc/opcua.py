@@ -138,7 +138,7 @@ class _Variables:
         self._written.clear()
         self._seen.clear()
         self._runner = asyncio.Runner()
-        self._run(self._connect(), "connecting", _OPENING * self._timeout_s)
+        self._run(_within(self._connect(), _OPENING * self._timeout_s), "connecting")
         ours = dict.fromkeys((*registers.OUTPUTS, *registers.INPUTS, registers.RESULTS, registers.OUTCOMES))
         whole = [part for one in ours for part in _parts(one.address, one.end - one.address)]
         list(self._values("looking at the map", whole))  # so that what is missing or of another type is told at once
@@ -150,7 +150,7 @@ class _Variables:
             return
         with contextlib.suppress(*_FAULTS):
             if client is not None:
-                runner.run(_leave(client))
+                runner.get_loop().run_until_complete(_leave(client))
         runner.close()
 
     def write(self, address: int, words: list[int]) -> None:
@@ -170,7 +170,7 @@ class _Variables:
             ua.WriteValue(self._ids[part.register.name], AttributeIds.Value, part.index_range, part.data_value(words))
             for part in parts
         ]
-        answers = self._run(session.write(ua.WriteParameters(values)), what, self._timeout_s)
+        answers = self._run(session.write(ua.WriteParameters(values)), what)
         self._check(what, [value.NodeId for value in values], answers)
 
     def read(self, address: int, count: int) -> list[int]:
@@ -192,7 +192,7 @@ class _Variables:
     def _values(self, what: str, parts: Sequence[_Part]) -> Iterator[list[int]]:
         session = self._connected(what).uaclient
         wanted = [ua.ReadValueId(self._ids[part.register.name], AttributeIds.Value, part.index_range) for part in parts]
-        answers = self._run(session.read(ua.ReadParameters(NodesToRead=wanted)), what, self._timeout_s)
+        answers = self._run(session.read(ua.ReadParameters(NodesToRead=wanted)), what)
         self._check(what, [one.NodeId for one in wanted], [answer.StatusCode for answer in answers])
         for part, answer in zip(parts, answers, strict=True):
             words = part.words(answer.Value)
@@ -241,14 +241,14 @@ class _Variables:
             raise self._error(what, "not connected")
         return self._client
 
-    def _run(self, call: Coroutine[Any, Any, Answer], what: str, within_s: float) -> Answer:
+    def _run(self, call: Coroutine[Any, Any, Answer], what: str) -> Answer:
         if self._runner is None:
             call.close()
             raise self._error(what, "not connected")
         try:
-            return self._runner.run(_within(call, within_s))
+            return self._runner.get_loop().run_until_complete(call)
         except TimeoutError as error:
-            raise self._error(what, f"no answer within {within_s:g} s") from error
+            raise self._error(what, f"no answer within {self._timeout_s:g} s") from error
         except _FAULTS as error:
             raise self._error(what, error if str(error) else type(error).__name__) from error
 
