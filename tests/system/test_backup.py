@@ -234,10 +234,11 @@ def _with_recipe(home: Home, folder: Path) -> Station:
     """Let the station's recipe be a real file, with files that it names relatively."""
     (folder / "files").mkdir()
     (folder / "files" / "a bundle.andon").write_bytes(random.Random(1).randbytes(100_000))
-    (folder / "files" / "roi.png").write_bytes(b"\x89PNG and so on")
+    for name in ("roi.png", "rim.png"):
+        (folder / "files" / name).write_bytes(b"\x89PNG and so on, " + name.encode())
     (folder / "demo.toml").write_text(
         'product = "bracket"\njob = 1\n[views.top]\nbundle = "files/a bundle.andon"\nroi = "files/roi.png"\n'
-        "review_above = 1\nreject_above = 2\n"
+        'review_above = 1\nreject_above = 2\n[[views.top.zones]]\nname = "rim"\nmask = "files/rim.png"\n'
     )
     station = home.read_station().model_copy(update={"recipes": {"demo": folder / "demo.toml"}})
     home.write_station(station)

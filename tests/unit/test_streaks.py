@@ -58,7 +58,7 @@ def test_the_rate_is_of_a_full_window_and_ends_only_below_the_lower_bound() -> N
     # 9, 8, … of the last ten: 3 and 2 of ten are between the bounds, 1 is below
     assert play(streaks, "PPPPPPPPP", SHARE, RATE) == "!!!!!!!!."
     assert streaks.on == {}
-    assert play(streaks, "RR", SHARE, RATE) == ".."
+    assert play(streaks, "RRPRR", SHARE, RATE) == "....!", "not at three of ten, at four"
 
 
 def test_challenge_parts_do_not_count_either_way() -> None:
