@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import select
 import socket
 import sys
@@ -132,9 +133,10 @@ class Libmodbus:
     def stop(self) -> None:
         self._stopping = True
         for descriptor in (self._listening.value, self._library.modbus_get_socket(self._context)):
-            with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as end:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
                 end.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
+        os.close(self._listening.value)
         self._library.modbus_free(self._context)
 
     def read(self, register: Register, slot: int = 0) -> list[int]:
@@ -152,6 +154,7 @@ class Libmodbus:
                 return
             while (length := self._library.modbus_receive(self._context, query)) >= 0:
                 self._library.modbus_reply(self._context, query, length, self._mapping)
+            self._library.modbus_close(self._context)
 
 
 class Snap7:
