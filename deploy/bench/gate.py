@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import ServiceError
+from config.station import DecisionSection
+from deploy import stations
 from deploy.bench.observer import libmodbus
-from deploy.bench.punctual import CONDITIONS, Measured, fifo_allowed, measure
+from deploy.bench.punctual import CONDITIONS, DECISION_PRIORITY, Condition, Measured, fifo_allowed, measure
 from deploy.bench.report import Report, Target
 
 _PARTS = 4000  # under each condition
@@ -31,7 +33,9 @@ def run() -> Report:
         measured = measure(condition, _PARTS, libmodbus())
         figures |= _figures(condition.suffix, measured)
         notes.append(f"PLC side{condition.suffix.replace('_', ' ')}: {measured.observer}")
-    figures |= _station()
+    for condition in conditions:
+        if not condition.loaded:  # it loads the machine itself
+            figures |= _station(condition)
     targets = [
         Target("verdict_to_plc_p99_ms", 2.0, at_least=False),
         Target("verdict_to_plc_p99_loaded_fifo_ms", 3.0, at_least=False),
@@ -47,17 +51,24 @@ def _figures(suffix: str, measured: Measured) -> dict[str, float]:
         figures |= {f"{name}_{at}{suffix}_ms": float(value) for at, value in zip(_POINTS, points, strict=True)}
     figures[f"verdict_misses_per_million{suffix}"] = 1e6 * measured.misses / measured.parts
     figures[f"garbage_longest{suffix}_ms"] = measured.garbage_us / 1000
+    figures[f"garbage_in_path{suffix}"] = measured.garbage_in_path
     figures[f"page_faults_per_part{suffix}"] = measured.faults_per_part
     return figures
 
 
-def _station() -> dict[str, float]:
+def _station(condition: Condition) -> dict[str, float]:
+    """Run the demo station; the whole of it, so beside inference, servers and a PLC simulator in Python."""
+    demo = stations.read(None)
+    priority = DECISION_PRIORITY if condition.fifo else 0
+    demo = demo.model_copy(update={"decision": DecisionSection(realtime_priority=priority)})
     with tempfile.TemporaryDirectory(prefix="andon-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # the servers' account must be able to enter
+        file = folder / "station.json"
+        file.write_text(demo.model_dump_json(exclude_none=True), encoding="utf-8")
         ended = subprocess.run(
             [
-                *(sys.executable, "-m", "deploy", "up", "--home", str(folder / "home")),
+                *(sys.executable, "-m", "deploy", "up", "--home", str(folder / "home"), "--station", str(file)),
                 *("--parts", str(_STATION_PARTS), "--json", "--port", "0"),
             ],
             capture_output=True,
@@ -68,15 +79,15 @@ def _station() -> dict[str, float]:
         raise ServiceError(f"the station ended with {ended.returncode}:\n{ended.stderr}")
     summary = json.loads(ended.stdout.splitlines()[-1])
     latency = summary["latency_ms"]
-    figures = {
-        "trigger_to_gate_p50_ms": latency["trigger_to_gate"]["p50"],
-        "trigger_to_gate_p99_ms": latency["trigger_to_gate"]["p99"],
-        "inference_p50_ms": latency["inference"]["p50"],
-        "inference_p99_ms": latency["inference"]["p99"],
-        "station_trigger_to_verdict_p50_ms": latency["trigger_to_verdict"]["p50"],
-        "station_trigger_to_verdict_p99_ms": latency["trigger_to_verdict"]["p99"],
-        "misses_per_million": 1e6 * (summary["late"] + summary["missing"]) / summary["triggers"],
+    gate, inference = latency["trigger_to_gate"], latency["inference"]
+    figures = {}
+    for at in ("p50", "p99"):
+        figures[f"station_trigger_to_verdict_{at}"] = latency["trigger_to_verdict"][at]
+        figures[f"trigger_to_gate_{at}"] = gate[at]
+        figures[f"inference_{at}"] = inference[at]
+        figures[f"overhead_{at}"] = gate[at] - inference[at]
+    misses = 1e6 * (summary["late"] + summary["missing"]) / summary["triggers"]
+    return {
+        **{f"{name}{condition.suffix}_ms": value for name, value in figures.items()},
+        f"misses_per_million{condition.suffix}": misses,
     }
-    figures["overhead_p50_ms"] = figures["trigger_to_gate_p50_ms"] - figures["inference_p50_ms"]
-    figures["overhead_p99_ms"] = figures["trigger_to_gate_p99_ms"] - figures["inference_p99_ms"]
-    return figures

@@ -95,7 +95,8 @@ class Measured:
     intervals_ms: dict[str, list[float]]
     misses: int
     parts: int
-    garbage_us: int
+    garbage_us: int  # the longest search
+    garbage_in_path: int  # searches while a part was open
     faults_per_part: float  # pages that were not in memory when touched
 
 
@@ -165,6 +166,7 @@ def _sum_up(
         misses=misses,
         parts=len(counted),
         garbage_us=counters.get("garbage_longest_us", 0),
+        garbage_in_path=counters.get("garbage_in_path", 0),
         faults_per_part=faults / max(1, len(times)),
     )
 

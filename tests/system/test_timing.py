@@ -113,5 +113,6 @@ def test_the_bench_sees_every_verdict_arrive_in_the_order_of_its_times(library: 
     )
     assert measured.observer.startswith(library)
     assert measured.parts == 60
+    assert measured.garbage_in_path == 0
     assert {len(values) for values in measured.intervals_ms.values()} == {60}
     assert min(min(values) for values in measured.intervals_ms.values()) >= 0
