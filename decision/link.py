@@ -14,12 +14,24 @@ from dataclasses import dataclass, replace
 
 from config.errors import DeviceError
 from config.log import Condition, logger
-from config.messages import GateCommand, GateOutcome, Judgement
+from config.messages import GateCommand, Judgement
 from decision import realtime, registers
 from decision.gate import Driver, PlcInputs, StationOutputs, StationState
-from decision.handshake import Handshake, Triggered
+from decision.handshake import Handshake
 from decision.ledger import Ledger
-from decision.registers import ErrorCode, Result
+from decision.news import (
+    Event,
+    GateMissed,
+    GateOutcomeSeen,
+    GateOutcomesLost,
+    GateWritten,
+    JobRequested,
+    LinkDown,
+    LinkUp,
+    PartTriggered,
+    TriggerRefused,
+)
+from decision.registers import Result
 
 _POLL_NS = 20_000_000
 _LED_POLL_NS = 2_000_000  # where the PLC leads, a trigger waits for half of it on average
@@ -29,90 +41,6 @@ _BACKOFF_NS = 50_000_000
 _LONGEST_BACKOFF_NS = 1_000_000_000
 _CLOSE_S = 0.28
 _SWITCH_S = 0.0001
-
-
-@dataclass(frozen=True)
-class GateWritten:
-    """The PLC has taken the command for a part."""
-
-    sequence: int
-    part_id: str
-    written_ns: int
-
-
-@dataclass(frozen=True)
-class GateMissed:
-    """The command for a part could not be written in time; the gate was at rest for it."""
-
-    sequence: int
-    part_id: str
-
-
-@dataclass(frozen=True)
-class GateOutcomeSeen:
-    """The PLC has told what the gate did with a part."""
-
-    sequence: int
-    outcome: GateOutcome
-    seen_ns: int
-
-
-@dataclass(frozen=True)
-class GateOutcomesLost:
-    """So many outcomes were overwritten, or meant nothing, before they could be read."""
-
-    count: int
-
-
-@dataclass(frozen=True)
-class JobRequested:
-    """The PLC asks for another job than before."""
-
-    job: int
-
-
-@dataclass(frozen=True)
-class PartTriggered:
-    """The PLC's trigger was taken: the part is to be exposed and judged.
-
-    `again`: a former process of this run took it, and maybe had it exposed; it is not to be exposed any more.
-    """
-
-    part: Triggered
-    again: bool
-
-
-@dataclass(frozen=True)
-class TriggerRefused:
-    """A trigger was not taken: the part with that number has no result, the gate at rest ejects it."""
-
-    code: ErrorCode
-    part_number: int
-
-
-@dataclass(frozen=True)
-class LinkUp:
-    """The PLC answers and its program runs."""
-
-
-@dataclass(frozen=True)
-class LinkDown:
-    """The PLC does not answer, or its program stands still."""
-
-    reason: str
-
-
-Event = (
-    GateWritten
-    | GateMissed
-    | GateOutcomeSeen
-    | GateOutcomesLost
-    | JobRequested
-    | PartTriggered
-    | TriggerRefused
-    | LinkUp
-    | LinkDown
-)
 
 
 @dataclass

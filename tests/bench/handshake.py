@@ -22,7 +22,8 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from config.messages import GateCommand, Judgement
 from decision.gate import StationState
 from decision.ledger import Ledger
-from decision.link import Link, PartTriggered
+from decision.link import Link
+from decision.news import PartTriggered
 from decision.plc import modbus
 
 WRITE = 16  # Modbus function code

@@ -24,7 +24,8 @@ from config.messages import GateCommand, Judgement
 from config.station import CameraSection, PlcSection, SimulationSection, Station
 from decision import registers
 from decision.gate import StationState
-from decision.link import GateOutcomeSeen, GateWritten, Link
+from decision.link import Link
+from decision.news import GateOutcomeSeen, GateWritten
 from inference.bundle import Bundle
 from inference.engine import Engine
 from inference.keys import SigningKey, TrustStore

@@ -22,13 +22,13 @@ from config.messages import GateCommand, GateOutcome, Judgement
 from config.schedule import Schedule
 from decision import registers
 from decision.gate import StationState
-from decision.link import (
+from decision.link import Link
+from decision.news import (
     Event,
     GateMissed,
     GateOutcomeSeen,
     GateWritten,
     JobRequested,
-    Link,
     LinkDown,
     LinkUp,
 )
