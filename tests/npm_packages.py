@@ -18,4 +18,5 @@ def environment(package: str) -> dict[str, str]:
         pytest.skip(f"node is not installed (Debian: nodejs, npm): NOT tried against {package}")
     if not (FOLDER / "node_modules" / package).is_dir():
         pytest.skip(f"{package} is not in {FOLDER} (make installs it): NOT tried against it")
-    return {**os.environ, "NODE_PATH": str(FOLDER / "node_modules")}
+    own = FOLDER / "config" / os.environ.get("PYTEST_XDIST_WORKER", "main")  # keys are made once, not at every start
+    return {**os.environ, "NODE_PATH": str(FOLDER / "node_modules"), "XDG_CONFIG_HOME": str(own)}

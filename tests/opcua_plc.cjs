@@ -23,7 +23,7 @@ async function serve() {
   const certificates = secured
     ? {
         serverCertificateManager: new opcua.OPCUACertificateManager({
-          rootFolder: path.join(options.certificates, "pki"),
+          rootFolder: path.join(process.env.XDG_CONFIG_HOME, "secured"),
           automaticallyAcceptUnknownCertificate: true,
         }),
         certificateFile: path.join(options.certificates, "plc.pem"),

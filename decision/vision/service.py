@@ -19,7 +19,7 @@ from config.service import Service
 from decision.vision.server import VisionServer
 from decision.vision.states import VisionState, state_of
 
-_SILENT_NS = 1_000_000_000  # the decision stage says ten times a second how it stands
+_SILENT_NS = 2_000_000_000  # the decision stage says ten times a second how it stands
 _OPEN_S = 30.0
 _CLOSE_S = 0.5
 _WAITING = 1000  # messages that the server has not taken yet; more are dropped, and counted

@@ -46,10 +46,10 @@ PLC = Path(__file__).parent.parent / "opcua_plc.cjs"
 class NodeOpcua:
     """A PLC by node-opcua: JavaScript, and nothing in common with asyncua."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, **settings: object) -> None:
         self.port = free_port()
-        self.options: dict[str, object] = {"url": f"opc.tcp://127.0.0.1:{self.port}"}
-        self._environment = npm_packages.environment("node-opcua") | {"XDG_CONFIG_HOME": str(folder)}
+        self.options: dict[str, object] = {"url": f"opc.tcp://127.0.0.1:{self.port}", "timeout_ms": 3000}
+        self._environment = npm_packages.environment("node-opcua")
         variables = [
             {"id": node_id(register), "type": kind(register), "length": length(register)}
             for register in registers.TABLE
@@ -116,8 +116,8 @@ def length(register: Register) -> int:
 
 
 @pytest.fixture(scope="module")
-def plc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeOpcua]:
-    peer = NodeOpcua(tmp_path_factory.mktemp("node-opcua"))
+def plc() -> Iterator[NodeOpcua]:
+    peer = NodeOpcua()
     peer.start()
     yield peer
     peer.stop()
@@ -133,25 +133,25 @@ def pair(plc: NodeOpcua) -> Iterator[tuple[Driver, NodeOpcua]]:
 
 
 @pytest.fixture
-def own_plc(tmp_path: Path) -> Iterator[NodeOpcua]:
+def own_plc() -> Iterator[NodeOpcua]:
     """A PLC that the test may stop."""
-    peer = NodeOpcua(tmp_path)
+    peer = NodeOpcua()
     peer.start()
     yield peer
     peer.stop()
 
 
 def test_a_plc_that_freezes_and_one_that_is_gone_are_device_errors_and_opening_again_works(own_plc: NodeOpcua) -> None:
-    driver = make("opcua", own_plc.options)
+    driver = make("opcua", own_plc.options | {"timeout_ms": 500})
     driver.open()
     own_plc.freeze()
     began = time.monotonic()
-    with pytest.raises(DeviceError, match=r"writing 4 words at 100: no answer within 0\.2 s"):
+    with pytest.raises(DeviceError, match=r"writing 4 words at 100: no answer within 0\.5 s"):
         driver.write_results([result(0)])
-    assert 0.15 < time.monotonic() - began < 0.5
+    assert 0.4 < time.monotonic() - began < 1.5
     began = time.monotonic()
     driver.close()
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 0.5
     own_plc.thaw()
     driver.open()
     driver.write_results([result(1)])
@@ -185,7 +185,7 @@ def test_a_plc_that_takes_the_connection_and_never_answers_is_noticed_in_time() 
         began = time.monotonic()
         with pytest.raises(DeviceError, match="connecting"):
             driver.open()
-        assert 0.05 < time.monotonic() - began < 0.4
+        assert 0.05 < time.monotonic() - began < 1.0
         driver.close()
 
 
@@ -352,20 +352,19 @@ def certify(folder: Path, name: str) -> None:
 def test_certificates_and_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("plc", "station", "impostor"):
         certify(tmp_path, name)
-    peer = NodeOpcua(tmp_path, certificates=str(tmp_path), user=["andon", "s3cret"], tokenLifetime=600)
+    peer = NodeOpcua(certificates=str(tmp_path), user=["andon", "s3cret"], tokenLifetime=600)
     peer.start()
     ours = {
         "certificate": str(tmp_path / "station.pem"),
         "private_key": str(tmp_path / "station.key"),
         "server_certificate": str(tmp_path / "plc.pem"),
         "user": "andon",
-        "timeout_ms": 1000,
     }
     try:
         monkeypatch.setenv(opcua.PASSWORD_VARIABLE, "s3cret")
         driver = make("opcua", peer.options | ours)
         driver.open()
-        ends = time.monotonic() + 2  # the channel's keys are renewed every 450 ms, while answers are waited for
+        ends = time.monotonic() + 1.2  # the channel's keys are renewed every 450 ms, while answers are waited for
         sequence = 0
         while time.monotonic() < ends:
             driver.write_results([result(sequence)])

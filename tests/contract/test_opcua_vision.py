@@ -19,7 +19,7 @@ from test_plc_drivers import free_port
 
 from config import bus
 from config.home import Home
-from config.messages import AnyMessage, GateCommand, Judgement, Reason, Standing, Verdict, View
+from config.messages import GateCommand, Judgement, Reason, Standing, Verdict, View
 from config.station import Station
 from decision.vision.states import TRANSITIONS, VisionState, path, state_of
 
@@ -46,12 +46,30 @@ class Decision:
     def __init__(self, home: Home) -> None:
         self._bus = bus.Bus()
         self._onlookers = self._bus.bind(zmq.PUB, home.endpoint("onlookers"))
+        self._lock = threading.Lock()
+        self._standing: Standing | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._repeat)
+        self._thread.start()
 
-    def say(self, message: AnyMessage) -> None:
-        bus.send(self._onlookers, message)
+    def stands(self, standing: Standing | None) -> None:
+        """Say so ten times a second from now on; None: fall silent."""
+        self._standing = standing
+
+    def judged(self, verdict: Verdict) -> None:
+        with self._lock:
+            bus.send(self._onlookers, verdict)
 
     def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
         self._bus.close()
+
+    def _repeat(self) -> None:
+        while not self._closing.wait(0.1):
+            with self._lock:
+                if self._standing is not None:
+                    bus.send(self._onlookers, self._standing)
 
 
 class Onlooker:
@@ -61,7 +79,7 @@ class Onlooker:
         arguments = {"url": url, "system": "3:press", "events": EVENTS}
         self._process = subprocess.Popen(
             [npm_packages.NODE, str(ONLOOKER), json.dumps(arguments)],
-            env=npm_packages.environment("node-opcua") | {"XDG_CONFIG_HOME": str(folder)},
+            env=npm_packages.environment("node-opcua"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(folder / "onlooker.log").open("w"),
@@ -189,11 +207,11 @@ def test_it_is_a_vision_system_of_the_standard(station: tuple[Decision, Onlooker
 def test_states_are_told_transition_by_transition(station: tuple[Decision, Onlooker]) -> None:
     decision, onlooker = station
     machine = "3:press/vision:VisionStateMachine"
-    decision.say(Standing(state="DEGRADED", detail="camera top is away", recipe="bracket"))
+    decision.stands(Standing(state="DEGRADED", detail="camera top is away", recipe="bracket"))
     prepared = onlooker.event("recipe")
     assert (prepared["InternalId"]["id"], prepared["InternalId"]["version"]) == ("bracket", "3")
     assert prepared["ExternalId"]["id"] == "7"
-    decision.say(Standing(state="READY", recipe="bracket"))
+    decision.stands(Standing(state="READY", recipe="bracket"))
     names = [onlooker.event("state")["Transition"] for _ in range(3)]
     assert names == ["PreoperationalToInitializedAuto", "InitializedToReadyAuto", "ReadyToContinuousExecutionAuto"]
     assert onlooker.event("job")["JobId"]["id"] == "press-1"
@@ -201,22 +219,22 @@ def test_states_are_told_transition_by_transition(station: tuple[Decision, Onloo
     automatic = onlooker.ask(read=f"{machine}/vision:AutomaticModeStateMachine/CurrentState")
     assert automatic == {"status": "Good", "value": "ContinuousExecution"}
     assert onlooker.ask(read="3:press/vision:RecipeManagement/vision:Recipes/3:bracket/vision:IsPrepared")["value"]
-    decision.say(Standing(state="DEGRADED", detail="camera top is away", recipe="bracket"))
+    decision.stands(Standing(state="DEGRADED", detail="camera top is away", recipe="bracket"))
     failed = onlooker.event("error")
     assert failed == {"Message": "camera top is away", "Severity": 700}
     assert onlooker.ask(read=f"{machine}/CurrentState")["value"] == "Error"
-    decision.say(Standing(state="READY", recipe="bracket"))
+    decision.stands(Standing(state="READY", recipe="bracket"))
     assert onlooker.event("resolved")
-    # the test's decision stage says nothing more
+    decision.stands(None)
     assert onlooker.event("error") == {"Message": "the decision stage is silent", "Severity": 700}
 
 
 def test_results_are_told_and_can_be_asked_for(station: tuple[Decision, Onlooker]) -> None:
     decision, onlooker = station
-    decision.say(Standing(state="READY", recipe="bracket"))
+    decision.stands(Standing(state="READY", recipe="bracket"))
     judgements = [Judgement.PASS, Judgement.REJECT, Judgement.FAULT]
     for sequence, judgement in enumerate(judgements):
-        decision.say(verdict(sequence, judgement))
+        decision.judged(verdict(sequence, judgement))
     told = [onlooker.event("result") for _ in judgements]
     assert [one["PartId"]["id"] for one in told] == ["press-1-0", "press-1-1", "press-1-2"]
     assert [one["ResultState"] for one in told] == [1, 1, 4]
@@ -269,7 +287,7 @@ def listed(onlooker: Onlooker, state: int, most: int, start: int, part: str = ""
 
 def test_recipes_are_listed_and_a_changeover_is_told(station: tuple[Decision, Onlooker]) -> None:
     decision, onlooker = station
-    decision.say(Standing(state="READY", recipe="cap"))
+    decision.stands(Standing(state="READY", recipe="cap"))
     assert onlooker.event("recipe")["InternalId"]["id"] == "cap"
     management = "3:press/vision:RecipeManagement"
 
