@@ -4,6 +4,7 @@
     worker  --Prediction-----┘                                └--GateReport--> outbox, storage
     PLC     --PartTriggered--> docket, grabbers (Expose); only where the PLC leads
 
+The gate is the PLC's (link.py), or the station's own (gates.py); where there are both, the station's own tell the end.
 A verdict is in the outbox before the gate is told. A restarted stage finds there which parts have been judged: it
 answers their repeated triggers with the verdict of then, tells the gate again and storage what it has not confirmed.
 """
@@ -22,7 +23,6 @@ from msgspec.structs import replace
 
 from config import bus, plugins
 from config.courier import Courier
-from config.errors import ConfigurationError
 from config.log import Condition, logger
 from config.messages import (
     AnyMessage,
@@ -45,10 +45,13 @@ from config.service import Service
 from decision import realtime
 from decision.alarms import Alarms
 from decision.deadlines import Docket, OpenPart, Scored
+from decision.fates import Accepted, Finished, Missed
 from decision.gate import StationState
+from decision.gates import Gates
 from decision.handshake import Triggered
 from decision.ledger import Ledger
-from decision.link import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, Link, PartTriggered
+from decision.link import Link
+from decision.news import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, PartTriggered
 from decision.outbox import Outbox, OutboxFullError
 from decision.rules import Rules, judge
 from decision.streaks import Streaks
@@ -74,6 +77,8 @@ class _AtGate:
     verdict: Verdict
     expires_ns: int
     written_ns: int | None = None
+    finished: bool = False  # the station's own gates know all that they ever will
+    outcome: GateOutcome | None = None
 
 
 class Decision(Service):
@@ -108,16 +113,9 @@ class Decision(Service):
         """Find the outbox, the PLC and the other stages."""
         realtime.raise_priority(self._station.decision.realtime_priority)  # before there are other threads
         self._outbox = Outbox(self.home.runtime / "outbox")
-        self._run_id = run_id = self.home.read_run().run_id
-        section = self._station.plc
-        if section is None:
-            raise ConfigurationError("plc: the station has none, and gates of its own are not served yet")
-        plug_in = plugins.load("decision.plc", section.type)
-        options = plugins.options(plug_in, section.options, "plc: options")
-        ledger = Ledger(self.home.runtime, run_id) if section.trigger == "plc" else None
-        self._link = Link(
-            plug_in.Driver(options), run_id, self.counters, ledger=ledger, heartbeat_lost_ms=section.heartbeat_lost_ms
-        )
+        self._run_id = self.home.read_run().run_id
+        self._link = self._make_link()
+        self._gates = self._make_gates()
 
         records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), "decision")
         self._courier = Courier(records)
@@ -127,12 +125,33 @@ class Decision(Service):
         self.watch(predictions, bus.Receiver(predictions, self._from_worker, self.counters))
         self.watch(self._triggers, bus.Receiver(self._triggers, self._from_camera, self.counters))
         self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
-        self.watch(self._link.fileno(), self._from_gate)
-        self._recover(f"{self._station.station}-{run_id}-")
-        self._link.start()
+        for side, handler in ((self._link, self._from_plc), (self._gates, self._from_gates)):
+            if side:
+                self.watch(side.fileno(), handler)
+        self._recover(f"{self._station.station}-{self._run_id}-")
+        for side in (self._link, self._gates):
+            if side:
+                side.start()
         self._announce_job()
         realtime.lock_memory()
         self._garbage = realtime.Garbage(self.counters)
+
+    def _make_link(self) -> Link | None:
+        section = self._station.plc
+        if section is None:
+            return None
+        plug_in = plugins.load("decision.plc", section.type)
+        driver = plug_in.Driver(plugins.options(plug_in, section.options, "plc: options"))
+        ledger = Ledger(self.home.runtime, self._run_id) if section.trigger == "plc" else None
+        return Link(driver, self._run_id, self.counters, ledger=ledger, heartbeat_lost_ms=section.heartbeat_lost_ms)
+
+    def _make_gates(self) -> Gates | None:
+        section = self._station.io
+        if section is None:
+            return None
+        plug_in = plugins.load("decision.io", section.type)
+        driver = plug_in.Driver(plugins.options(plug_in, section.options, "io: options"))
+        return Gates(driver, self._station, self.counters)
 
     def tick(self, now_ns: int) -> None:
         """Judge what is due; ten times a second look after everything else."""
@@ -146,9 +165,9 @@ class Decision(Service):
         self._look_at_station(now_ns)
         self._tell_alarms(now_ns)
         for waiting in list(self._at_gate.values()):
-            if now_ns < waiting.expires_ns + _REPORT_NS:
+            if not waiting.finished and (self._gates or now_ns < waiting.expires_ns + _REPORT_NS):
                 break
-            self._report_gate(waiting, None)
+            self._report_gate(waiting, waiting.outcome)
 
     def next_ns(self) -> int | None:
         """Wake a little before the next deadline, so that a FAULT is in time as well."""
@@ -157,12 +176,14 @@ class Decision(Service):
 
     def close(self) -> None:
         """Judge what is still open (a FAULT where a view is missing), then bring the gate to rest."""
-        if not hasattr(self, "_link"):
+        if not hasattr(self, "_gates"):
             return
         if self._outbox.fill <= _OUTBOX_ALMOST_FULL:
             for part in self._docket.close():
                 self._judge(part)
-        self._link.close()
+        for side in (self._gates, self._link):
+            if side:
+                side.close()
 
     def _recover(self, run: str) -> None:
         """Take up what a former process of this run left in the outbox."""
@@ -178,10 +199,11 @@ class Decision(Service):
             elif isinstance(message, GateReport):
                 self._forget_report(message.part_id)
         for waiting_part in self._at_gate.values():
-            if waiting_part.expires_ns > now_ns:
+            if self._gates or waiting_part.expires_ns > now_ns:
                 self._order(waiting_part)
-        for verdict in self._judged.values():
-            self._link.recall(verdict.sequence, verdict.gate, verdict.verdict)
+        if self._link:
+            for verdict in self._judged.values():
+                self._link.recall(verdict.sequence, verdict.gate, verdict.verdict)
         if left or self._judged:
             logger().info("recovered", unconfirmed=left, judged=len(self._judged), at_gate=len(self._at_gate))
 
@@ -195,6 +217,7 @@ class Decision(Service):
             if self._recipe is None:
                 message = replace(message, recipe="")
             self.counters["triggers"] += 1
+            self._expect_at_gates(message)
             self._docket.trigger(message)
             self._exposed(message.part_id, message.camera)
         elif isinstance(message, Loss):
@@ -225,7 +248,9 @@ class Decision(Service):
         views = tuple(recipe.views) if recipe else ()
         fields = {field: getattr(expose, field) for field in expose.__struct_fields__}
         self.counters["parts_triggered"] += 1
-        self._docket.trigger(Trigger(**fields, station=self._station.station, camera="", views=views))
+        trigger = Trigger(**fields, station=self._station.station, camera="", views=views)
+        self._expect_at_gates(trigger)
+        self._docket.trigger(trigger)
         self._unexposed[part_id] = (part.sequence, set(views))
         for camera in () if again else views:
             if not bus.send(self._triggers, expose, to=camera.encode()):
@@ -235,12 +260,17 @@ class Decision(Service):
                 self._look_at_station(time.monotonic_ns())
         self._judge_due(time.monotonic_ns())
 
+    def _expect_at_gates(self, trigger: Trigger) -> None:
+        if self._gates:
+            self._gates.expect(trigger.sequence, trigger.part_id, trigger.trigger_ns)
+
     def _exposed(self, part_id: str, camera: str) -> None:
         sequence, missing = self._unexposed.get(part_id, (0, {camera}))
         missing.discard(camera)
         if part_id in self._unexposed and not missing:
             del self._unexposed[part_id]
-            self._link.exposed(sequence)
+            if self._link:
+                self._link.exposed(sequence)
 
     def _from_worker(self, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
         if isinstance(message, Loss):
@@ -298,19 +328,26 @@ class Decision(Service):
             self._judged.popitem(last=False)
 
     def _tell_alarms(self, now_ns: int) -> None:
-        if self._streaks.stops_line is not self._line_stop:
-            self._line_stop = self._streaks.stops_line
-            self._link.stop_line(self._line_stop)
+        on = {**self._streaks.on, **(self._gates.alarms() if self._gates else {})}
+        stop = self._streaks.stops_line or (self._gates is not None and self._gates.stops_line)
+        if stop is not self._line_stop:
+            self._line_stop = stop
+            for side in (self._gates, self._link):
+                if side:
+                    side.stop_line(stop)
         if now_ns < self._alarms_ns or self._outbox.fill > _OUTBOX_ALMOST_FULL:
             return
-        for event in self._alarms.update(self._streaks.on):
+        for event in self._alarms.update(on):
             parts = encode(event)
             self._outbox.append(event.record_id, parts)
             self._courier.send(event.record_id, parts, now_ns)
 
     def _order(self, waiting: _AtGate) -> None:
         verdict = waiting.verdict
-        self._link.order(verdict.sequence, verdict.part_id, verdict.gate, verdict.verdict, waiting.expires_ns)
+        if self._gates:
+            self._gates.order(verdict.sequence, verdict.part_id, verdict.gate, verdict.verdict)
+        if self._link:
+            self._link.order(verdict.sequence, verdict.part_id, verdict.gate, verdict.verdict, waiting.expires_ns)
 
     def _expect_report(self, verdict: Verdict) -> None:
         self._at_gate[verdict.part_id] = _AtGate(verdict, verdict.trigger_ns + self._travel_ns)
@@ -322,23 +359,42 @@ class Decision(Service):
             self._by_sequence.pop(waiting.verdict.sequence, None)
         return waiting
 
-    def _from_gate(self) -> None:
-        for event in self._link.events():
+    def _from_plc(self) -> None:
+        for event in self._link.events() if self._link else ():
             match event:
-                case GateWritten(_, part_id, written_ns):
-                    if part_id in self._at_gate:
-                        self._at_gate[part_id].written_ns = written_ns
-                        self.counters["gate_commands"] += 1
-                case GateOutcomeSeen(sequence, outcome, _):
-                    waiting = self._at_gate.get(self._by_sequence.get(sequence, ""))
-                    if waiting is not None:
-                        self._report_gate(waiting, outcome)
                 case JobRequested(job):
                     self._change_over(job)
                 case PartTriggered(part, again):
                     self._expose(part, again=again)
+                case _ if self._gates:
+                    pass  # the station's own gates tell what became of a part
+                case GateWritten(_, part_id, written_ns):
+                    self._written(part_id, written_ns)
+                case GateOutcomeSeen(sequence, outcome, _):
+                    waiting = self._at_gate.get(self._by_sequence.get(sequence, ""))
+                    if waiting is not None:
+                        self._report_gate(waiting, outcome)
                 case GateMissed() | _:
                     pass  # the link has counted and logged it; the report follows with the outcome or at its time
+
+    def _from_gates(self) -> None:
+        for event in self._gates.events() if self._gates else ():
+            match event:
+                case Accepted(_, part_id, accepted_ns):
+                    self._written(part_id, accepted_ns)
+                case Missed(_, part_id, _) if part_id in self._at_gate:
+                    self._at_gate[part_id].written_ns = None
+                case Finished(_, part_id, outcome) if part_id in self._at_gate:
+                    waiting = self._at_gate[part_id]
+                    waiting.finished, waiting.outcome = True, outcome
+                    self._report_gate(waiting, outcome)
+                case _:
+                    pass  # what is wrong is among the alarms of the gates
+
+    def _written(self, part_id: str, written_ns: int) -> None:
+        if part_id in self._at_gate:
+            self._at_gate[part_id].written_ns = written_ns
+            self.counters["gate_commands"] += 1
 
     def _report_gate(self, waiting: _AtGate, outcome: GateOutcome | None) -> None:
         report = GateReport(
@@ -380,7 +436,8 @@ class Decision(Service):
 
     def _announce_job(self, *, refused: int = 0) -> None:
         recipe = self._current()
-        self._link.job_active(recipe.job if recipe else 0, refused=refused)
+        if self._link:
+            self._link.job_active(recipe.job if recipe else 0, refused=refused)
 
     def _job(self) -> Job:
         recipe = self._current()
@@ -411,5 +468,7 @@ class Decision(Service):
         elif self._been_ready:
             self._unable.occur(why=self.detail)
         self.state = "DEGRADED" if wrong else "READY"
-        self._link.able(StationState.DEGRADED if wrong else StationState.READY)
+        for side in (self._gates, self._link):
+            if side:
+                side.able(StationState.DEGRADED if wrong else StationState.READY)
         bus.send(self._onlookers, Standing(state=self.state, detail=self.detail, recipe=self._recipe))

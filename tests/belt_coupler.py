@@ -1,0 +1,112 @@
+"""A belt with an encoder, a gate and its sensors behind a remote I/O coupler: `python tests/belt_coupler.py PORT SEED`.
+
+The coupler is libmodbus (C), the belt is this file; neither has anything in common with the station. Speed changes at
+random and the belt stops at random. A part may be sent by a line on stdin, `part NUMBER`: it is then in front of the
+cameras, and the answer is a line `NUMBER TIME_NS`. `report` answers with one JSON object of what became of every part,
+as it was seen from here. `hang up` cuts the connection. Every output is off 0.1 s after the last request: a watchdog.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import select
+import sys
+import time
+
+from coupler_peers import Libmodbus
+
+MM_PER_COUNT = 0.05
+GATE_MM, WINDOW_MM, SENSOR_MM = 300.0, 60.0, 200.0
+FALL_NS = 40_000_000
+PULSE_NS = 25_000_000
+WATCHDOG_NS = 100_000_000
+TOP_MM_S = 800.0
+PART_SENSOR, EJECTED_SENSOR, BIN_FULL = 0, 1, 2  # inputs
+ENCODER = 4  # the input register; 16 bits
+FIRST_COUNT = 64_000  # so that it wraps round soon
+
+
+class Belt:
+    """The world, moved on whenever anybody looks."""
+
+    def __init__(self, port: int, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.coupler = Libmodbus(port, self.asked)
+        self.asked_ns = self.now_ns = time.monotonic_ns()
+        self.way_mm = 0.0
+        self.speed_mm_s = 400.0
+        self.change_ns = self.now_ns + 300_000_000
+        self.stops = self.watchdogs = 0
+        self.parts: dict[int, float] = {}  # on the belt: number -> way at the cameras
+        self.fates: dict[int, str] = {}
+        self.falling: list[int] = []  # when they pass the sensor
+        self.pulses = {PART_SENSOR: 0, EJECTED_SENSOR: 0}
+
+    def asked(self) -> None:
+        self.asked_ns = time.monotonic_ns()
+
+    def move(self) -> None:
+        before_mm, before_ns, self.now_ns = self.way_mm, self.now_ns, time.monotonic_ns()
+        self.way_mm += self.speed_mm_s * (self.now_ns - before_ns) / 1e9
+        memory = self.coupler.memory
+        if self.now_ns - self.asked_ns > WATCHDOG_NS and memory.coils[0]:
+            memory.coils[0] = 0
+            self.watchdogs += 1
+        for number, at_mm in list(self.parts.items()):
+            if before_mm < at_mm + SENSOR_MM <= self.way_mm:
+                self.pulses[PART_SENSOR] = self.now_ns + PULSE_NS
+            if self.way_mm >= at_mm + GATE_MM:
+                del self.parts[number]
+                self.fates[number] = "passed" if memory.coils[0] else "ejected"
+                if not memory.coils[0]:
+                    self.falling.append(self.now_ns + FALL_NS)
+        if any(due_ns <= self.now_ns for due_ns in self.falling):
+            self.falling = [due_ns for due_ns in self.falling if due_ns > self.now_ns]
+            self.pulses[EJECTED_SENSOR] = self.now_ns + PULSE_NS
+        for number, until_ns in self.pulses.items():
+            memory.inputs[number] = self.now_ns < until_ns
+        memory.input_registers[ENCODER] = (FIRST_COUNT + int(self.way_mm / MM_PER_COUNT)) % 65536
+        if self.now_ns >= self.change_ns:
+            stop = self.random.random() < 0.2
+            self.stops += stop
+            self.speed_mm_s = 0.0 if stop else self.random.uniform(100, 0.9 * TOP_MM_S)
+            self.change_ns = self.now_ns + round(self.random.uniform(100, 250 if stop else 600) * 1e6)
+
+    def obey(self, line: str) -> str:
+        match line.split():
+            case ["part", number]:
+                self.parts[int(number)] = self.way_mm
+                return f"{number} {self.now_ns} {self.way_mm}"
+            case ["hang", "up"]:
+                self.coupler.hang_up()
+                return "hung up"
+            case ["way"]:
+                return f"{self.way_mm}"
+            case _:
+                report = {"fates": self.fates, "stops": self.stops, "watchdogs": self.watchdogs, "way_mm": self.way_mm}
+                return json.dumps(report)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    belt = Belt(int(sys.argv[1]), int(sys.argv[2]))
+    belt.move()
+    belt.coupler.start()
+    say("ready")
+    while True:
+        readable, _, _ = select.select([sys.stdin], [], [], 0.001)
+        belt.move()
+        if readable:
+            line = sys.stdin.readline()
+            if not line:
+                return
+            say(belt.obey(line))
+
+
+if __name__ == "__main__":
+    main()
