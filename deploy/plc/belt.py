@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
 
-from config.messages import GateCommand, GateOutcome
+from config.messages import GateCommand, GateOutcome, Truth
 from config.schedule import NEVER_NS, Hold, Schedule
 from decision.gate import StationState
 from decision.registers import SLOTS, Outcome, Result
@@ -57,13 +57,13 @@ class Belt:
         jobs: Mapping[str, int],
         tally: Tally,
         *,
-        is_bad: Callable[[int, Schedule], bool] | None = None,
+        truth: Callable[[int, Schedule], Truth | None] | None = None,
     ) -> None:
-        """Go on where `tally` ends; `jobs` are the job numbers of the recipes, `is_bad` knows the truth."""
+        """Go on where `tally` ends; `jobs` are the job numbers of the recipes, `truth` is that of the parts."""
         self.schedule = schedule
         self._jobs = jobs
         self.tally = tally
-        self._is_bad = is_bad
+        self._truth = truth
         self._passed: dict[int, bool] = {}  # parts whose result is to be looked at once more
         travelling = -(-schedule.gate_travel_ns // schedule.period_ns)
         self._look_back = max(1, (SLOTS - travelling) // 2)
@@ -94,10 +94,10 @@ class Belt:
         passes = command is GateCommand.PASS
         self._passed[sequence] = passes
         if passes:
-            self.tally.bad_passed += self._bad(sequence)
+            self.tally.bad_passed += self._is(sequence, good=False)
             self.tally.passed += 1
             return Outcome(sequence, GateOutcome.PASSED)
-        self.tally.good_ejected += self._good(sequence)
+        self.tally.good_ejected += self._is(sequence, good=True)
         self.tally.ejected += 1
         self.tally.ejected_unjudged += command is None
         self.tally.stop_requests += command is GateCommand.STOP
@@ -105,7 +105,7 @@ class Belt:
 
     def miss(self) -> None:
         """Let the part at the gate go by while nobody looks: the gate at rest ejects it."""
-        self.tally.good_ejected += self._good(self.tally.parts)
+        self.tally.good_ejected += self._is(self.tally.parts, good=True)
         self.tally.unseen += 1
 
     def looked_back(self, now_ns: int) -> int | None:
@@ -136,11 +136,10 @@ class Belt:
         sequence = self.schedule.latest(now_ns - self.schedule.period_ns // 2) + 1
         return self._jobs[self.schedule.product(sequence if parts is None else min(sequence, parts - 1))]
 
-    def _bad(self, sequence: int) -> bool:
-        return self._is_bad is not None and self._is_bad(sequence, self.schedule)
-
-    def _good(self, sequence: int) -> bool:
-        return self._is_bad is not None and not self._is_bad(sequence, self.schedule)
+    def _is(self, sequence: int, *, good: bool) -> bool:
+        """Tell whether a part is known to be good, or to be bad."""
+        known = self._truth(sequence, self.schedule) if self._truth is not None else None
+        return known is not None and known.good is good
 
 
 class Drive:

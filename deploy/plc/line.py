@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from config import files, plugins
 from config.errors import ConfigurationError
 from config.home import Home
+from config.messages import Truth
 from config.schedule import Schedule
 from config.station import PlcSection, SimulationSection, Station
 from decision import registers
 from deploy.plc.belt import Belt, Tally
 from deploy.plc.memory import Protocols
 from deploy.plc.program import Program
-from ingest.cameras import simulated
+from ingest.camera import TriggerLine
 
 _START_IN_NS = 200_000_000
 
@@ -75,13 +76,14 @@ class StationLine(Line):
     def __init__(self, home: Home) -> None:
         """Read the station; raise ConfigurationError where it has no simulated line or no PLC."""
         self._home = home
-        self._station = station = home.read_station()
+        station = home.read_station()
         if station.simulation is None:
             raise ConfigurationError("simulation: the station file has no such table: its line and its PLC are real")
         if station.plc is None:
             raise ConfigurationError("plc: the station file has no such table: there is no PLC to be simulated")
         super().__init__(home, station.plc, station.simulation, home.read_run().run_id)
         self._jobs = {name: recipe.job for name, recipe in station.read_recipes().items()}
+        self._truth = _truth(home, station)
         self.first_job = self._jobs[station.simulation.products[0]]
 
     async def start(self, program: Program, tally: Tally) -> int | None:
@@ -89,7 +91,7 @@ class StationLine(Line):
         schedule = self._home.schedule()
         if schedule is None:
             return None
-        belt = Belt(schedule, self._jobs, tally, is_bad=_truth(self._station))
+        belt = Belt(schedule, self._jobs, tally, truth=self._truth)
         program.run_belt(belt, schedule.simulation.restart_after_s, self._home.holds())
         return schedule.start_ns
 
@@ -128,10 +130,13 @@ def _check_travel(simulation: SimulationSection) -> None:
         )
 
 
-def _truth(station: Station) -> Callable[[int, Schedule], bool] | None:
-    """Return what tells the bad parts, where simulated cameras see them."""
-    for camera in station.cameras:
-        if camera.type == "simulated":
-            options = simulated.Options.model_validate(camera.options)
-            return lambda sequence, schedule: simulated.defect(options, sequence, schedule) is not None
-    return None
+def _truth(home: Home, station: Station) -> Callable[[int, Schedule], Truth | None] | None:
+    """Return what tells how a part is in truth, where the first camera plays known ones."""
+    section = station.cameras[0]
+    plug_in = plugins.load("ingest.cameras", section.type)
+    options = plugins.options(plug_in, section.options, f"camera {section.name}: options")
+    camera = plug_in.Camera(options, section.name, TriggerLine(home))
+    truth: Callable[[int, Schedule], Truth | None] | None = getattr(camera, "truth", None)
+    if truth is not None:
+        camera.open()
+    return truth

@@ -82,7 +82,7 @@ class Camera:
 
     def exposures(self, first: int) -> Iterator[Exposure]:
         """Yield part after part from number `first` on."""
-        return self._line.play(first, self._picture, self._truth)
+        return self._line.play(first, self._picture, self.truth)
 
     def close(self) -> None:
         """End the exposures."""
@@ -98,7 +98,8 @@ class Camera:
         self._unreadable.end()
         return pixels
 
-    def _truth(self, sequence: int, _schedule: Schedule) -> Truth | None:
+    def truth(self, sequence: int, _schedule: Schedule) -> Truth | None:
+        """Return what a part is in truth; None where the folder does not say."""
         path, kind = self._samples[sequence % len(self._samples)]
         if kind is None:
             return None

@@ -71,7 +71,7 @@ class Camera:
 
     def exposures(self, first: int) -> Iterator[Exposure]:
         """Yield every part from number `first` on."""
-        return self._line.play(first, self._picture, self._truth)
+        return self._line.play(first, self._picture, self.truth)
 
     def close(self) -> None:
         """End the exposures."""
@@ -87,19 +87,19 @@ class Camera:
             width_px=options.width_px,
             height_px=options.height_px,
             colour=options.colour,
-            defect=defect(options, sequence, schedule),
+            defect=_defect(options, sequence, schedule),
         ).pixels
 
-    def _truth(self, sequence: int, schedule: Schedule) -> Truth | None:
+    def truth(self, sequence: int, schedule: Schedule) -> Truth | None:
+        """Return what a part is in truth."""
         options = self._options
         known = rendering.truth(
-            schedule.product(sequence), _seed(options, schedule), sequence, defect(options, sequence, schedule)
+            schedule.product(sequence), _seed(options, schedule), sequence, _defect(options, sequence, schedule)
         )
         return replace(known, challenge=schedule.challenges(sequence))
 
 
-def defect(options: Options, sequence: int, schedule: Schedule) -> Defect | None:
-    """Return what is wrong with a part, as cameras with these options show it."""
+def _defect(options: Options, sequence: int, schedule: Schedule) -> Defect | None:
     severity, rate = (options.least_severity, options.greatest_severity), options.defect_rate
     if schedule.challenges(sequence):
         severity, rate = (_PLAIN, _PLAIN), 1.0  # nobody may be in doubt about it
