@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import ServiceError
+from config.home import Home
 from config.station import DecisionSection
 from deploy import stations
 from deploy.bench.observer import libmodbus
@@ -75,6 +77,7 @@ def _station(condition: Condition) -> dict[str, float]:
             text=True,
             check=False,
         )
+        shutil.rmtree(Home(folder / "home").runtime, ignore_errors=True)
     if ended.returncode:
         raise ServiceError(f"the station ended with {ended.returncode}:\n{ended.stderr}")
     summary = json.loads(ended.stdout.splitlines()[-1])
