@@ -1,6 +1,6 @@
 // A client by node-opcua that looks at a station's OPC UA server.
 //
-// Arguments: one JSON object {url, system, events: {type: [field, …]}}. It prints one line "ready" once it is subscribed,
+// Arguments: one JSON object {url, system, secured, events: {type: {id, fields}}}. It prints one line "ready" once it is subscribed,
 // each event as one line {event: type, fields}, and answers each line on its standard input by one line: {read: path},
 // {browse: path}, {write: path, value}, {call: [object path, method], arguments: [{type, value}]}.
 "use strict";
@@ -21,7 +21,11 @@ function plain(key, shown) {
 const json = (value) => JSON.stringify(value, plain);
 
 async function look() {
-  const client = opcua.OPCUAClient.create({ endpointMustExist: false, connectionStrategy: { maxRetry: 0 } });
+  const security = options.secured
+    ? { securityMode: opcua.MessageSecurityMode.SignAndEncrypt, securityPolicy: opcua.SecurityPolicy.Basic256Sha256 }
+    : {};
+  const strategy = { endpointMustExist: false, connectionStrategy: { maxRetry: 0 } };
+  const client = opcua.OPCUAClient.create({ ...strategy, ...security });
   await client.connect(options.url);
   const session = await client.createSession();
   const names = await session.readNamespaceArray();

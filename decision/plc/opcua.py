@@ -25,11 +25,11 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.crypto.uacrypto import CertProperties
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaError
-from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, FilePath, field_validator, model_validator
 
 from config.errors import DeviceError
 from decision import registers
+from decision.certificates import application_uri, encoding
 from decision.registers import Kind, Register
 from decision.words import WordsDriver
 
@@ -40,7 +40,6 @@ _OPENING = 10  # answers' times that connecting may take: hello, channel, sessio
 _CLOSE_S = 0.1
 _SESSION_MS = 30_000  # after which the PLC forgets a station that was killed; the link asks many times a second
 _SELDOM_S = 3600.0  # the library's own look whether the PLC answers: the link's polling does that
-_PEM = b"-----"
 # what comes through the library where a peer is gone, says no, or talks nonsense
 _FAULTS = (
     *(UaError, OSError, TimeoutError, EOFError, struct.error),
@@ -214,7 +213,7 @@ class _Variables:
             client.set_user(options.user)
             client.set_password(os.environ.get(PASSWORD_VARIABLE, ""))
         if options.certificate and options.private_key and options.server_certificate:
-            client.application_uri = _application_uri(options.certificate) or client.application_uri
+            client.application_uri = application_uri(options.certificate.read_bytes()) or client.application_uri
             await client.set_security(
                 SecurityPolicyBasic256Sha256,
                 *(_content(options.certificate), _content(options.private_key)),
@@ -337,19 +336,7 @@ def _described(variant: ua.Variant | None) -> str:
 
 def _content(path: Path) -> CertProperties:
     content = path.read_bytes()
-    return CertProperties(content, "pem" if content.startswith(_PEM) else "der")
-
-
-def _application_uri(certificate: Path) -> str | None:
-    """Return the application that a certificate was made for: clients must call themselves so (OPC 10000-6, 6.2)."""
-    content = certificate.read_bytes()
-    load = x509.load_pem_x509_certificate if content.startswith(_PEM) else x509.load_der_x509_certificate
-    try:
-        names = load(content).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return None
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return uris[0] if uris else None
+    return CertProperties(content, encoding(content))
 
 
 async def _within(call: Coroutine[Any, Any, Answer], within_s: float) -> Answer:

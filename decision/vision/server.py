@@ -26,7 +26,9 @@ from config import recipe as recipes
 from config.errors import ConfigurationError
 from config.messages import Verdict
 from config.station import Station
-from decision.vision.results import UNKNOWN, Results, make_types, matches, recipe_id, result_of, types
+from decision.certificates import application_uri, encoding
+from decision.vision.methods import Answers, not_supported, variant_type
+from decision.vision.results import Results, make_types, recipe_id, result_of, types
 from decision.vision.states import Transition, VisionState, path
 
 URI: Final = "http://opcfoundation.org/UA/MachineVision"
@@ -93,12 +95,12 @@ class VisionServer:
         """Name the station; recipes are read from its files."""
         self._station = station
         self._recipes = station.read_recipes()
+        self._uri = f"urn:andon:{station.line}:{station.station}"
         self._server = Server(user_manager=_Onlookers())
         self._results = Results()
         self._state = VisionState.PREOPERATIONAL
         self._job = 0
-        self._prepared: str | None = None
-        self._ids: Mapping[str, Any] = {}
+        self._answers = Answers(self._results, self._recipes)
         self._is_prepared: dict[str, Node] = {}
 
     async def open(self) -> None:
@@ -110,7 +112,7 @@ class VisionServer:
         await server.init()
         server.set_endpoint(f"opc.tcp://{section.host}:{section.port}/")
         server.set_server_name(f"Andon {self._station.station}")
-        await server.set_application_uri(f"urn:andon:{self._station.line}:{self._station.station}")
+        await server.set_application_uri(self._uri)
         await self._secure()
         await server.import_xml(xmlstring=gzip.decompress(_NODESET.read_bytes()).decode())
         await self._build()
@@ -125,7 +127,7 @@ class VisionServer:
 
     async def stand(self, state: VisionState, why: str, prepared: str | None) -> None:
         """Go to a state by the standard's transitions; `prepared` is the recipe that parts are judged by."""
-        if prepared != self._prepared:
+        if prepared != self._answers.prepared:
             await self._prepare(prepared)
         for transition in path(self._state, state):
             await self._go(transition, why)
@@ -145,8 +147,9 @@ class VisionServer:
             return
         try:
             content, key = section.certificate.read_bytes(), section.private_key.read_bytes()
-            await self._server.load_certificate(content, _format(content))
-            await self._server.load_private_key(key, format=_format(key))
+            await self._server.set_application_uri(application_uri(content) or self._uri)
+            await self._server.load_certificate(content, encoding(content))
+            await self._server.load_private_key(key, format=encoding(key))
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"opcua: certificate and private_key cannot be read: {error}") from error
         self._server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
@@ -155,7 +158,7 @@ class VisionServer:
         server = self._server
         self._vision = await server.get_namespace_index(URI)
         make_types(self._vision)
-        self._own = await server.register_namespace(f"urn:andon:{self._station.line}:{self._station.station}:vision")
+        self._own = await server.register_namespace(f"{self._uri}:vision")
         name = ua.QualifiedName(self._station.station, ua.UInt16(self._own))
         system = await server.nodes.objects.add_object(
             self._id("VisionSystem"), name, objecttype=self._type("VisionSystemType"), instantiate_optional=False
@@ -182,14 +185,14 @@ class VisionServer:
         for recipe in self._recipes:
             await self._add_recipe(folder, recipe)
         offered: dict[str, Callable[..., Any]] = {
-            "GetResultById": self._get_result,
-            "GetResultComponentsById": self._get_components,
-            "GetResultListFiltered": self._list_results,
-            "GetRecipeListFiltered": self._list_recipes,
+            "GetResultById": self._answers.get_result,
+            "GetResultComponentsById": self._answers.get_components,
+            "GetResultListFiltered": self._answers.list_results,
+            "GetRecipeListFiltered": self._answers.list_recipes,
         }
         for owner in (machine, automatic, results, management, *await folder.get_children()):
             for method in await owner.get_methods():
-                callback = offered.get(str((await method.read_browse_name()).Name), _not_supported)
+                callback = offered.get(str((await method.read_browse_name()).Name), not_supported)
                 server.link_method(method, callback)
         self._events: dict[str, EventGenerator] = {}
         for event in (name for name in _TYPES if name.endswith("EventType")):
@@ -216,7 +219,7 @@ class VisionServer:
         digest = recipes.digest(recipes.content(recipe))
         modified = datetime.fromtimestamp(file.stat().st_mtime, UTC)
         internal = recipe_id(name, recipe, digest)
-        self._ids = {**self._ids, name: internal}
+        self._answers.ids[name] = internal
         await (await node.get_child(f"{self._vision}:InternalId")).write_value(internal)
         await (await node.get_child(f"{self._vision}:LastModified")).write_value(modified)
         self._is_prepared[name] = await node.get_child(f"{self._vision}:IsPrepared")
@@ -228,10 +231,10 @@ class VisionServer:
                 await self._go(transition, "changeover")
         for other, node in self._is_prepared.items():
             await node.write_value(other == name)
-        self._prepared = name
+        self._answers.prepared = name
         if name is not None:
             fields = {
-                "InternalId": self._ids[name],
+                "InternalId": self._answers.ids[name],
                 "ExternalId": types.RecipeIdExternalDataType(Id=self._job_of(name)),
             }
             await self._tell("RecipePreparedEventType", f"recipe {name}", fields)
@@ -263,7 +266,7 @@ class VisionServer:
     async def _tell(self, kind: str, message: str, fields: Mapping[str, Any], severity: int = _INFORMATION) -> None:
         generator = self._events[kind]
         for name, value in fields.items():
-            generator.event.add_property(name, value, _variant_type(value))
+            generator.event.add_property(name, value, variant_type(value))
         generator.event.Severity = severity
         await generator.trigger(message=message)
 
@@ -280,91 +283,8 @@ class VisionServer:
     def _type(self, name: str) -> ua.NodeId:
         return ua.NodeId(ua.Int32(_TYPES[name]), ua.Int16(self._vision))
 
-    async def _get_result(self, _parent: ua.NodeId, result_id: ua.Variant, _timeout: ua.Variant) -> list[ua.Variant]:
-        found = self._results.find(result_id.Value.Id) if result_id.Value else None
-        return [_handle(), ua.Variant(found or types.ResultDataType()), _error(0 if found else UNKNOWN)]
-
-    async def _get_components(
-        self, _parent: ua.NodeId, result_id: ua.Variant, _timeout: ua.Variant
-    ) -> list[ua.Variant]:
-        found = self._results.find(result_id.Value.Id) if result_id.Value else None
-        result = found or types.ResultDataType()
-        components = [_variant(getattr(result, name)) for name in _COMPONENTS]
-        return [components[0], _handle(), *components[1:], _error(0 if found else UNKNOWN)]
-
-    async def _list_results(self, _parent: ua.NodeId, *arguments: ua.Variant) -> list[ua.Variant]:
-        *wanted, most, start, _timeout = (argument.Value for argument in arguments)
-        found = self._results.matching(matches(wanted))
-        return _page(found, most, start)
-
-    async def _list_recipes(self, _parent: ua.NodeId, *arguments: ua.Variant) -> list[ua.Variant]:
-        external, product, prepared, most, start, _timeout = (argument.Value for argument in arguments)
-        found = [
-            self._ids[name]
-            for name, recipe in self._recipes.items()
-            if (not external or not external.Id or external.Id == self._job_of(name))
-            and (not product or not product.Id or product.Id == recipe.product)
-            and (int(prepared) == _DO_NOT_CARE or bool(int(prepared)) == (name == self._prepared))
-        ]
-        return _page(found, most, start)
-
 
 _RESULT_FIELDS: Final = (
     *("ResultId", "IsPartial", "IsSimulated", "ResultState", "PartId", "ExternalRecipeId", "InternalRecipeId"),
     *("ProductId", "InternalConfigurationId", "JobId", "CreationTime", "ProcessingTimes", "ResultContent"),
 )
-_COMPONENTS: Final = (
-    *("HasTransferableDataOnFile", "IsPartial", "IsSimulated", "ResultState", "MeasId", "PartId"),
-    *("ExternalRecipeId", "InternalRecipeId", "ProductId", "ExternalConfigurationId", "InternalConfigurationId"),
-    *("JobId", "CreationTime", "ProcessingTimes", "ResultContent"),
-)
-_DO_NOT_CARE = 2  # of TriStateBooleanDataType
-
-
-async def _not_supported(_parent: ua.NodeId, *_arguments: ua.Variant) -> ua.StatusCode:
-    return ua.StatusCode(ua.UInt32(StatusCodes.BadNotSupported))
-
-
-def _page(found: list[Any], most: int, start: int) -> list[ua.Variant]:
-    """Return what a list method answers: is it all, how many, handle, list, error (7.10.2.3)."""
-    page = found[start : start + most] if most else found[start:]
-    return [
-        ua.Variant(start + len(page) >= len(found), ua.VariantType.Boolean),
-        ua.Variant(len(page), ua.VariantType.UInt32),
-        _handle(),
-        ua.Variant(page, ua.VariantType.ExtensionObject, is_array=True),
-        _error(0),
-    ]
-
-
-def _handle() -> ua.Variant:
-    return ua.Variant(0, ua.VariantType.UInt32)  # nothing has to be released
-
-
-def _error(code: int) -> ua.Variant:
-    return ua.Variant(code, ua.VariantType.Int32)
-
-
-def _variant(value: object) -> ua.Variant:
-    return ua.Variant(value, _variant_type(value))
-
-
-def _variant_type(value: object) -> ua.VariantType:
-    for kind, variant_type in _VARIANTS.items():
-        if isinstance(value, kind):
-            return variant_type
-    return ua.VariantType.Null if value is None else ua.VariantType.ExtensionObject
-
-
-_VARIANTS: Final = {
-    bool: ua.VariantType.Boolean,
-    int: ua.VariantType.Int32,
-    list: ua.VariantType.Variant,
-    datetime: ua.VariantType.DateTime,
-    ua.LocalizedText: ua.VariantType.LocalizedText,
-    ua.NodeId: ua.VariantType.NodeId,
-}
-
-
-def _format(content: bytes) -> str:
-    return "pem" if content.startswith(b"-----") else "der"

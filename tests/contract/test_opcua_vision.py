@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from pathlib import Path
 import npm_packages
 import pytest
 import zmq
-from test_plc_drivers import free_port
+from test_opcua import certify, free_port
 
 from config import bus
 from config.home import Home
@@ -75,8 +75,10 @@ class Decision:
 class Onlooker:
     """A client by node-opcua."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        arguments = {"url": url, "system": "3:press", "events": EVENTS}
+    def __init__(self, home: Home, *, secured: bool = False) -> None:
+        folder = home.path
+        url = f"opc.tcp://127.0.0.1:{home.read_station().opcua.port}"
+        arguments = {"url": url, "system": "3:press", "events": EVENTS, "secured": secured}
         self._process = subprocess.Popen(
             [npm_packages.NODE, str(ONLOOKER), json.dumps(arguments)],
             env=npm_packages.environment("node-opcua"),
@@ -124,7 +126,10 @@ class Onlooker:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    folder = tmp_path_factory.mktemp("vision")
+    return make_home(tmp_path_factory.mktemp("vision"))
+
+
+def make_home(folder: Path, **opcua: object) -> Home:
     (folder / "bundle").touch()
     for product, job in {"bracket": 7, "cap": 9}.items():
         view = '[views.top]\nbundle = "bundle"\nreview_above = 1.0\nreject_above = 2.0\n'
@@ -135,7 +140,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         "recipe": "bracket",
         "cameras": [{"name": "top", "type": "folder"}],
         "plc": {"type": "modbus"},
-        "opcua": {"port": free_port()},
+        "opcua": {"port": free_port()} | opcua,
     }
     found = Home(folder)
     found.make()
@@ -143,29 +148,36 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return found
 
 
-@pytest.fixture(scope="module")
-def station(home: Home) -> Iterator[tuple[Decision, Onlooker]]:
-    """The server's process with a decision stage that has said nothing yet, and a client of it."""
-    npm_packages.environment("node-opcua")
-    decision = Decision(home)
+@contextlib.contextmanager
+def served(home: Home) -> Iterator[None]:
+    """The server's process."""
     command = [sys.executable, "-m", "decision.vision", "--home", str(home.path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log: list[str] = []
     for line in process.stdout:
         log.append(line)
         if "ready" in line:
             break
     assert process.poll() is None, log
-    onlooker = Onlooker(f"opc.tcp://127.0.0.1:{home.read_station().opcua.port}", home.path)
-    yield decision, onlooker
-    onlooker.close()
-    decision.close()
+    yield
     began = time.monotonic()
     process.terminate()
     left = process.stdout.read()
     assert process.wait(5) == 0, left
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
     assert "crashed" not in left, left
+
+
+@pytest.fixture(scope="module")
+def station(home: Home) -> Iterator[tuple[Decision, Onlooker]]:
+    """The server with a decision stage that has said nothing yet, and a client of it."""
+    npm_packages.environment("node-opcua")
+    decision = Decision(home)
+    with served(home):
+        onlooker = Onlooker(home)
+        yield decision, onlooker
+        onlooker.close()
+        decision.close()
 
 
 def verdict(sequence: int, judgement: Judgement = Judgement.PASS) -> Verdict:
@@ -321,6 +333,18 @@ def test_nothing_can_be_changed(station: tuple[Decision, Onlooker]) -> None:
         assert onlooker.ask(call=[where, f"vision:{method}"], arguments=stop)["status"] == "BadNotSupported"
     written = onlooker.ask(write=f"{machine}/CurrentState", value="Halted")
     assert written["status"] in ("BadNotWritable", "BadUserAccessDenied")
+
+
+def test_with_a_certificate_every_message_is_signed_and_encrypted(tmp_path: Path) -> None:
+    npm_packages.environment("node-opcua")
+    certify(tmp_path, "press")
+    home = make_home(tmp_path, certificate=str(tmp_path / "press.pem"), private_key=str(tmp_path / "press.key"))
+    with served(home):
+        onlooker = Onlooker(home, secured=True)
+        assert onlooker.ask(read="3:press/vision:VisionStateMachine/CurrentState")["value"] == "Preoperational"
+        onlooker.close()
+        with pytest.raises(AssertionError, match="ended"):
+            Onlooker(home)
 
 
 def test_every_state_is_reached_from_every_other_and_never_but_by_the_standard_s_transitions() -> None:
