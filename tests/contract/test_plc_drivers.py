@@ -304,7 +304,7 @@ def test_whatever_is_changed_in_an_answer_a_driver_raises_a_device_error_or_noth
 ) -> None:
     driver, middle, _ = tampered
     random = Random(5)
-    for number in range(32):
+    for number in range(24):
         middle.tamper = None if number % 3 else lambda answer, sink: bool(sink.sendall(changed(answer, random)))
         began = time.monotonic()
         with contextlib.suppress(DeviceError):
