@@ -3,7 +3,8 @@
 The coupler is libmodbus (C), the belt is this file; neither has anything in common with the station. Speed changes at
 random and the belt stops at random. A part may be sent by a line on stdin, `part NUMBER`: it is then in front of the
 cameras, and the answer is a line `NUMBER TIME_NS`. `report` answers with one JSON object of what became of every part,
-as it was seen from here. `hang up` cuts the connection. Every output is off 0.1 s after the last request: a watchdog.
+as it was seen from here. `hang up` cuts the connection, `bin full` fills the bin. Every output is off 0.1 s after the
+last request: a watchdog.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ PULSE_NS = 25_000_000
 WATCHDOG_NS = 100_000_000
 TOP_MM_S = 800.0
 PART_SENSOR, EJECTED_SENSOR, BIN_FULL = 0, 1, 2  # inputs
+LINE_STOP = 1  # the coil behind the gate's
 ENCODER = 4  # the input register; 16 bits
 FIRST_COUNT = 64_000  # so that it wraps round soon
 
@@ -37,7 +39,7 @@ class Belt:
         self.way_mm = 0.0
         self.speed_mm_s = 400.0
         self.change_ns = self.now_ns + 300_000_000
-        self.stops = self.watchdogs = 0
+        self.stops = 0
         self.parts: dict[int, float] = {}  # on the belt: number -> way at the cameras
         self.fates: dict[int, str] = {}
         self.falling: list[int] = []  # when they pass the sensor
@@ -51,8 +53,7 @@ class Belt:
         self.way_mm += self.speed_mm_s * (self.now_ns - before_ns) / 1e9
         memory = self.coupler.memory
         if self.now_ns - self.asked_ns > WATCHDOG_NS and memory.coils[0]:
-            memory.coils[0] = 0
-            self.watchdogs += 1
+            memory.coils[0] = memory.coils[LINE_STOP] = 0
         for number, at_mm in list(self.parts.items()):
             if before_mm < at_mm + SENSOR_MM <= self.way_mm:
                 self.pulses[PART_SENSOR] = self.now_ns + PULSE_NS
@@ -81,11 +82,14 @@ class Belt:
             case ["hang", "up"]:
                 self.coupler.hang_up()
                 return "hung up"
+            case ["bin", state]:
+                self.coupler.memory.inputs[BIN_FULL] = state == "full"
+                return state
             case ["way"]:
                 return f"{self.way_mm}"
             case _:
-                report = {"fates": self.fates, "stops": self.stops, "watchdogs": self.watchdogs, "way_mm": self.way_mm}
-                return json.dumps(report)
+                line_stop = bool(self.coupler.memory.coils[LINE_STOP])
+                return json.dumps({"fates": self.fates, "stops": self.stops, "line_stop": line_stop})
 
 
 def say(line: str) -> None:
