@@ -22,7 +22,7 @@ from decision.vision.states import VisionState, state_of
 _SILENT_NS = 2_000_000_000  # the decision stage says ten times a second how it stands
 _OPEN_S = 30.0
 _CLOSE_S = 0.5
-_WAITING = 1000  # messages that the server has not taken yet; more are dropped, and counted
+_WAITING = 1000  # messages that the server has not taken yet; with more it hangs, and is started again
 
 
 class Vision(Service):

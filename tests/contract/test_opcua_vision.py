@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -380,3 +381,13 @@ def test_what_the_decision_stage_says_means_a_state(
     state: VisionState,
 ) -> None:
     assert state_of(standing, heard=heard, been_operational=been) is state
+
+
+def test_a_port_that_is_taken_is_a_configuration_error_that_names_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        home = make_home(tmp_path, port=port)
+        command = [sys.executable, "-m", "decision.vision", "--home", str(home.path)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 78, ended.stdout + ended.stderr
+    assert f"127.0.0.1:{port}: cannot listen" in ended.stdout + ended.stderr
