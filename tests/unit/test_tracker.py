@@ -1,0 +1,169 @@
+"""Single cases of the tracker; tests/property/test_tracker.py has all the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from config.gates import EjectedSensor, GateSection
+from config.messages import GateCommand, GateOutcome, Judgement
+from decision import fates
+from decision.coupler import Inputs
+from decision.sensors import Sensors
+from decision.tracker import Tracker
+from decision.troubles import Troubles
+
+MS = 1_000_000
+SENSOR = EjectedSensor(counter=1, after_ms=30, tolerance_ms=20)
+GATE = GateSection(name="reject", output=0, distance_mm=100, window_mm=40, ejected=SENSOR, bin_full_input=0)
+
+
+class Belt:
+    """A belt at 1 mm in 1 ms."""
+
+    def __init__(self, *gates: GateSection) -> None:
+        self.tracker = Tracker(gates)
+        self.way_mm = 0.0
+        self.told: list[fates.Fate] = []
+        self.open_mm: list[float] = []  # where the first gate's output was on
+        self.tracker.move(0, 0)
+        self.tracker.written([False] * len(gates), 0)
+        self.run_to(100)
+
+    def run_to(self, way_mm: float) -> None:
+        while self.way_mm < way_mm:
+            self.way_mm += 1
+            self.tracker.move(self.way_mm, self.now_ns)
+            wanted = self.tracker.wanted()
+            self.tracker.written(wanted, self.way_mm)
+            self.open_mm += [self.way_mm] if wanted[0] else []
+            self.told += self.tracker.events()
+
+    @property
+    def now_ns(self) -> int:
+        return round(self.way_mm * MS)
+
+    def part(self, number: int, verdict: Judgement | None = None) -> None:
+        self.tracker.expect(number, f"p{number}", self.way_mm, self.way_mm)
+        if verdict is not None:
+            self.order(number, verdict)
+
+    def order(self, number: int, verdict: Judgement) -> None:
+        command = GateCommand.PASS if verdict is Judgement.PASS else GateCommand.REJECT
+        self.tracker.order(number, f"p{number}", command, verdict, self.now_ns)
+
+    def having(self, kind: type) -> list[fates.Fate]:
+        return [one for one in self.told if isinstance(one, kind)]
+
+
+def test_a_pass_opens_the_gate_in_its_window_and_nowhere_else() -> None:
+    belt = Belt(GATE)
+    belt.part(1, Judgement.PASS)
+    belt.run_to(400)
+    assert (belt.open_mm[0], belt.open_mm[-1], len(belt.open_mm)) == (180, 219, 40)
+    assert belt.having(fates.Finished) == [fates.Finished(1, "p1", GateOutcome.PASSED)]
+
+
+def test_a_command_that_comes_too_late_acts_on_nothing_and_not_on_the_next_part() -> None:
+    belt = Belt(GATE)
+    belt.part(1)
+    belt.run_to(150)
+    belt.part(2, Judgement.REJECT)
+    belt.run_to(181)
+    belt.order(1, Judgement.PASS)
+    belt.run_to(400)
+    assert belt.open_mm == []
+    assert belt.having(fates.Missed) == [fates.Missed(1, "p1", "no command had come when its window began")]
+    assert belt.having(fates.Accepted) == [fates.Accepted(2, "p2", 150 * MS)]
+
+
+def test_at_rest_wins_where_windows_touch() -> None:
+    belt = Belt(GATE)
+    belt.part(1, Judgement.PASS)
+    belt.run_to(139)
+    belt.part(2, Judgement.REJECT)
+    belt.run_to(400)
+    assert belt.open_mm == []
+    assert belt.having(fates.Crowded) == [fates.Crowded("reject", 1, "p1")]
+
+
+def test_a_part_as_far_as_the_window_is_let_alone() -> None:
+    belt = Belt(GATE)
+    belt.part(1, Judgement.PASS)
+    belt.run_to(140)
+    belt.part(2, Judgement.REJECT)
+    belt.run_to(400)
+    assert len(belt.open_mm) == 40
+
+
+def test_a_reject_that_is_not_seen_and_an_ejection_that_nobody_wants() -> None:
+    belt = Belt(GATE)
+    belt.part(1, Judgement.REJECT)
+    belt.run_to(200)
+    belt.part(2, Judgement.PASS)
+    belt.run_to(275)
+    assert belt.having(fates.Unconfirmed) == [fates.Unconfirmed("reject", 1, "p1")]
+    belt.run_to(330)
+    belt.tracker.ejected_seen(0, belt.now_ns)
+    belt.run_to(500)
+    assert belt.having(fates.Unexpected) == [fates.Unexpected("reject", 2, "p2")]
+    belt.tracker.ejected_seen(0, belt.now_ns)
+    belt.run_to(510)
+    assert belt.having(fates.Unexpected)[1:] == [fates.Unexpected("reject", None, "")]
+    ends = {1: None, 2: GateOutcome.EJECTED}
+    assert belt.having(fates.Finished) == [fates.Finished(number, f"p{number}", end) for number, end in ends.items()]
+
+
+def test_a_gate_that_passes_at_rest_strikes_for_its_verdicts_alone() -> None:
+    rework = GateSection(
+        name="rework",
+        output=1,
+        distance_mm=70,
+        window_mm=30,
+        at_rest="pass",
+        ejects=frozenset({Judgement.REVIEW}),
+    )
+    for verdict, strikes in {Judgement.PASS: 0, Judgement.REJECT: 0, Judgement.REVIEW: 30}.items():
+        belt = Belt(rework, GATE)
+        belt.part(1, verdict)
+        belt.run_to(400)
+        assert len(belt.open_mm) == strikes
+
+
+def test_lost_ways_leave_every_part_to_the_gate_at_rest_and_a_new_one_is_followed() -> None:
+    belt = Belt(GATE)
+    belt.part(1, Judgement.PASS)
+    belt.run_to(120)
+    belt.tracker.lose("it jumped", 120)
+    belt.part(2, Judgement.PASS)  # within a window of what nobody knows
+    belt.run_to(165)
+    belt.part(3, Judgement.PASS)
+    belt.run_to(400)
+    assert (belt.open_mm[0], belt.open_mm[-1]) == (245, 284)
+    assert belt.having(fates.Lost) == [fates.Lost("it jumped", 1)]
+    assert {one.sequence for one in belt.having(fates.Missed)} == {1, 2}  # type: ignore[attr-defined]  # Missed has it
+    assert len(belt.having(fates.Finished)) == 3
+
+
+def test_sensors_count_what_a_counter_counts_round_its_end_and_not_its_reset() -> None:
+    belt = Belt(GATE)
+    for number in (1, 2):
+        belt.part(number, Judgement.REJECT)
+        belt.run_to(belt.way_mm + 10)
+    belt.run_to(220)
+    sensors = Sensors((GATE,), (32, 16), belt.tracker)
+    for count, full in ((65535, False), (1, True), (40_000, True), (40_000, False)):
+        sensors.take(Inputs((full,), (0, count), belt.now_ns), belt.way_mm)
+        assert bool(sensors.full_bins) is full
+    belt.run_to(221)
+    assert belt.having(fates.AsCommanded) == [fates.AsCommanded("reject", ejected=True)] * 2
+    assert belt.having(fates.Unexpected) == []
+
+
+def test_an_alarm_lasts_until_its_cause_has_not_come_again_for_ten_seconds() -> None:
+    counters: Counter[str] = Counter()
+    troubles = Troubles(counters)
+    troubles.note(fates.Unconfirmed("reject", 1, "p1"), 0)
+    troubles.note(fates.Unconfirmed("reject", 2, "p2"), 5_000 * MS)
+    assert troubles.alarms(14_999 * MS, ()) == {"reject_unconfirmed": "gate reject: part p2 was not seen ejected"}
+    assert troubles.alarms(15_000 * MS, {"reject"}) == {"bin_full": "gate reject"}
+    assert counters["reject_unconfirmed"] == 2
