@@ -69,7 +69,9 @@ class Program:
             self._log(self._belt.tally.parts, None, passed=False)
             self._belt.miss()
         if self._belt is not None:
-            self._next = max(self._next, self._belt.schedule.latest(now_ns) + 1)
+            came = max(self._next, self._belt.schedule.latest(now_ns) + 1)
+            self._tally.untriggered += came - self._next if self._leader is not None else 0
+            self._next = came
         if cold:
             await self._memory.clear()
             self._outcomes = 0
