@@ -272,8 +272,8 @@ class Gates:
         if why is not None:
             self._lose(why, way_mm)
         self._travel.add(inputs.read_ns, way_mm)
+        self._sensors.take(inputs, way_mm)  # before the belt moves on: what it saw counts for windows that begin now
         self._tracker.move(way_mm, inputs.read_ns)
-        self._sensors.take(inputs, way_mm)
         if not self._up:
             self._up = True
             self._tell([IoUp()])

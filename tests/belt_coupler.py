@@ -1,10 +1,10 @@
 """A belt with an encoder, a gate and its sensors behind a remote I/O coupler: `python tests/belt_coupler.py PORT SEED`.
 
 The coupler is libmodbus (C), the belt is this file; neither has anything in common with the station. Speed changes at
-random and the belt stops at random. A part may be sent by a line on stdin, `part NUMBER`: it is then in front of the
-cameras, and the answer is a line `NUMBER TIME_NS`. `report` answers with one JSON object of what became of every part,
-as it was seen from here. `hang up` cuts the connection, `bin full` fills the bin. Every output is off 0.1 s after the
-last request: a watchdog.
+random and the belt stops at random, unless the seed is 0. A line `part NUMBER` on stdin puts a part in front of the
+cameras; the answer is `NUMBER TIME_NS WAY_MM`. `report` answers with one JSON object of what became of every part, as
+it was seen from here. `hang up` cuts the connection, `bin full` fills the bin. Every output is off 0.1 s after the last
+request: a watchdog.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ FALL_NS = 40_000_000
 PULSE_NS = 25_000_000
 WATCHDOG_NS = 100_000_000
 TOP_MM_S = 800.0
+STEADY_MM_S = 400.0
 PART_SENSOR, EJECTED_SENSOR, BIN_FULL = 0, 1, 2  # inputs
 LINE_STOP = 1  # the coil behind the gate's
 ENCODER = 4  # the input register; 16 bits
@@ -37,7 +38,8 @@ class Belt:
         self.coupler = Libmodbus(port, self.asked)
         self.asked_ns = self.now_ns = time.monotonic_ns()
         self.way_mm = 0.0
-        self.speed_mm_s = 400.0
+        self.speed_mm_s = STEADY_MM_S
+        self.steady = seed == 0
         self.change_ns = self.now_ns + 300_000_000
         self.stops = 0
         self.parts: dict[int, float] = {}  # on the belt: number -> way at the cameras
@@ -68,7 +70,7 @@ class Belt:
         for number, until_ns in self.pulses.items():
             memory.inputs[number] = self.now_ns < until_ns
         memory.input_registers[ENCODER] = (FIRST_COUNT + int(self.way_mm / MM_PER_COUNT)) % 65536
-        if self.now_ns >= self.change_ns:
+        if self.now_ns >= self.change_ns and not self.steady:
             stop = self.random.random() < 0.2
             self.stops += stop
             self.speed_mm_s = 0.0 if stop else self.random.uniform(100, 0.9 * TOP_MM_S)

@@ -23,6 +23,7 @@ from belt_coupler import (
     MM_PER_COUNT,
     PART_SENSOR,
     SENSOR_MM,
+    STEADY_MM_S,
     TOP_MM_S,
     WINDOW_MM,
 )
@@ -75,7 +76,7 @@ def driver(port: int) -> modbus.Driver:
 class Belt:
     """The belt's process, and a decision loop that judges its parts by a plan."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, **tables: object) -> None:
         self.port = free_port()
         program = Path(__file__).parents[1] / "belt_coupler.py"
         self.process = subprocess.Popen(
@@ -87,7 +88,7 @@ class Belt:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
         self.counters: Counter[str] = Counter()
-        self.gates = Gates(driver(self.port), station(), self.counters)
+        self.gates = Gates(driver(self.port), station(**tables), self.counters)
         self.events: list[Event] = []
         self.silent = False
         self.gates.start()
@@ -171,13 +172,13 @@ class Belt:
 
 
 @pytest.fixture
-def make_belt() -> Iterator[Callable[[int], Belt]]:
+def make_belt() -> Iterator[Callable[..., Belt]]:
     if find_library("modbus") is None:
         pytest.skip("libmodbus is not installed (Debian: libmodbus5): the gates were NOT tried on a belt")
     belts: list[Belt] = []
 
-    def make(seed: int) -> Belt:
-        belts.append(Belt(seed))
+    def make(seed: int, **tables: object) -> Belt:
+        belts.append(Belt(seed, **tables))
         return belts[-1]
 
     yield make
@@ -215,6 +216,13 @@ def test_a_belt_that_changes_speed_and_stops(make_belt) -> None:
         }
         assert not belt.having(fates.Unconfirmed, fates.Unexpected, fates.Exposed, fates.Stranger, fates.TakenOff)
     assert belt.report()["stops"] > 0
+
+
+def test_a_belt_without_an_encoder_that_runs_at_one_speed(make_belt) -> None:
+    belt = make_belt(0, encoder=None, belt={"speed_mm_s": STEADY_MM_S})
+    plan = belt.run(10, 5)
+    check(belt, plan)
+    assert GateOutcome.PASSED in {event.outcome for event in belt.having(fates.Finished)}
 
 
 def test_a_connection_that_is_cut_leaves_the_gate_at_rest_and_comes_back(make_belt) -> None:
