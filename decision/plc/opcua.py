@@ -340,8 +340,11 @@ def _content(path: Path) -> CertProperties:
 
 
 async def _within(call: Coroutine[Any, Any, Answer], within_s: float) -> Answer:
-    async with asyncio.timeout(within_s):
-        return await call
+    try:
+        async with asyncio.timeout(within_s):
+            return await call
+    except asyncio.CancelledError as error:  # of a kind of wait_for2's own, which asyncio.timeout does not know for its
+        raise TimeoutError from error
 
 
 async def _leave(client: Client) -> None:

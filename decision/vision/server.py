@@ -6,6 +6,7 @@ that control a vision system answer BadNotSupported, for here the PLC leads.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import logging
 from collections.abc import Callable, Mapping
@@ -98,6 +99,7 @@ class VisionServer:
         self._uri = f"urn:andon:{station.line}:{station.station}"
         self._server = Server(user_manager=_Onlookers())
         self._results = Results()
+        self._turn = asyncio.Lock()  # one transition or event after the other, in the order in which they were told
         self._state = VisionState.PREOPERATIONAL
         self._job = 0
         self._answers = Answers(self._results, self._recipes)
@@ -127,10 +129,11 @@ class VisionServer:
 
     async def stand(self, state: VisionState, why: str, prepared: str | None) -> None:
         """Go to a state by the standard's transitions; `prepared` is the recipe that parts are judged by."""
-        if prepared != self._answers.prepared:
-            await self._prepare(prepared)
-        for transition in path(self._state, state):
-            await self._go(transition, why)
+        async with self._turn:
+            if prepared != self._answers.prepared:
+                await self._prepare(prepared)
+            for transition in path(self._state, state):
+                await self._go(transition, why)
 
     async def judged(self, verdict: Verdict) -> None:
         """Keep a part's result and tell that it is ready."""
@@ -138,7 +141,8 @@ class VisionServer:
         result = result_of(verdict, known.job if known else None, self._job_id)
         self._results.add(result)
         fields = {name: getattr(result, name) for name in _RESULT_FIELDS}
-        await self._tell("ResultReadyEventType", f"{verdict.part_id} {verdict.verdict}", fields)
+        async with self._turn:
+            await self._tell("ResultReadyEventType", f"{verdict.part_id} {verdict.verdict}", fields)
 
     async def _secure(self) -> None:
         section = self._station.opcua
