@@ -104,7 +104,9 @@ class Line:
                 shared = any(
                     other is not body and abs(other.at_mm - body.at_mm) <= gate.window_mm for other in self.bodies
                 )
-                body.rises[index] += on and not body.was_on[index] and not shared
+                if on and not body.was_on[index] and not shared:
+                    body.rises[index] += 1
+                    assert self.way_mm <= body.at_mm + gate.start_mm + gate.window_mm / 4 + 0.001, "amid a part"
                 body.was_on[index] = on
                 assert body.rises[index] <= 1
         for index in range(len(self.gates)):
