@@ -160,10 +160,12 @@ def served(home: Home) -> Iterator[None]:
         if "ready" in line:
             break
     assert process.poll() is None, log
-    yield
-    began = time.monotonic()
-    process.terminate()
-    left = process.stdout.read()
+    try:
+        yield
+    finally:
+        began = time.monotonic()
+        process.terminate()
+        left = process.stdout.read()
     assert process.wait(5) == 0, left
     assert time.monotonic() - began < 3
     assert "crashed" not in left, left
