@@ -97,9 +97,7 @@ class Gates:
         self._mm_per_ns = 0.0  # of a belt without an encoder: that is all there is to know of it
         if station.encoder:
             bits = driver.counter_bits[station.encoder.counter]
-            self._encoder = Encoder(
-                bits, station.encoder.mm_per_count, station.encoder.top_speed_mm_s, backward_mm=precision_mm
-            )
+            self._encoder = Encoder(bits, station.encoder.mm_per_count, station.encoder.top_speed_mm_s, precision_mm)
         elif station.belt:
             self._mm_per_ns, precision_mm = station.belt.speed_mm_s / 1e9, math.inf
         self._travel = Travel(precision_mm)

@@ -15,22 +15,22 @@ _UNCERTAIN_NS = 50_000_000  # between two samples: speed may have changed, inter
 _AHEAD_NS = 20_000_000  # the belt is taken to keep its speed for so long, no longer
 _SPEED_NS = 20_000_000  # speed is taken over so long
 _STILL_NS = 200_000_000
-_COUNTS = 2  # a reading may be off by so many beside the belt's speed
 _FASTER = 1.1
 
 
 class Encoder:
     """Make a way of a counter that wraps round, may run backwards, and may be reset by whoever likes."""
 
-    def __init__(self, bits: int, mm_per_count: float, top_speed_mm_s: float, backward_mm: float) -> None:
+    def __init__(self, bits: int, mm_per_count: float, top_speed_mm_s: float, precision_mm: float) -> None:
         """Take the counter's width; the way begins at 0 and grows as the belt runs forward.
 
-        The belt may run backwards by `backward_mm`, as one does that swings when it stops.
+        The way need not be known better than `precision_mm`: the belt may run backwards by so much, as one does that
+        swings when it stops, and a reading may be older or newer than it says by what the belt runs in that time.
         """
         self._range = 1 << bits
         self._mm_per_count = mm_per_count
         self._top_mm_per_ns = top_speed_mm_s / 1e9
-        self._backward_mm = backward_mm
+        self._precision_mm = precision_mm
         self._last: tuple[int, int] | None = None  # count, time
         self._farthest_mm = 0.0
         self.way_mm = 0.0
@@ -46,7 +46,7 @@ class Encoder:
         elapsed_ns = time_ns - last[1]
         half = self._range // 2
         step = (count - last[0] + half) % self._range - half
-        most_mm = _FASTER * self._top_mm_per_ns * elapsed_ns + _COUNTS * abs(self._mm_per_count)
+        most_mm = _FASTER * self._top_mm_per_ns * elapsed_ns + self._precision_mm
         if elapsed_ns > _UNREAD_NS:
             return f"the encoder was not read for {elapsed_ns / 1e9:.1f} s"
         if most_mm >= half * abs(self._mm_per_count):
@@ -59,7 +59,7 @@ class Encoder:
         self.way_mm += step * self._mm_per_count
         self._farthest_mm = max(self._farthest_mm, self.way_mm)
         back_mm = self._farthest_mm - self.way_mm
-        if back_mm > self._backward_mm:
+        if back_mm > self._precision_mm:
             self._farthest_mm = self.way_mm
             return f"the belt ran backwards by {back_mm:.1f} mm"
         return None

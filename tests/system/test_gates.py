@@ -215,6 +215,7 @@ def test_a_belt_that_changes_speed_and_stops(make_belt) -> None:
             for number, told in plan.items()
         }
         assert not belt.having(fates.Unconfirmed, fates.Unexpected, fates.Exposed, fates.Stranger, fates.TakenOff)
+    assert {event.outcome for event in belt.having(fates.Finished)} >= set(GateOutcome)
     assert belt.report()["stops"] > 0
 
 

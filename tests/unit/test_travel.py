@@ -12,7 +12,7 @@ MS = 1_000_000
 
 
 def encoder(bits: int = 16, mm_per_count: float = 0.1) -> Encoder:
-    return Encoder(bits, mm_per_count, top_speed_mm_s=1000, backward_mm=10)
+    return Encoder(bits, mm_per_count, top_speed_mm_s=1000, precision_mm=10)
 
 
 @pytest.mark.parametrize("bits", [16, 32])
@@ -36,7 +36,7 @@ def test_running_back_a_little_is_a_way_and_more_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("count", "after_ms", "said"),
     [
-        (2000, 5, "the encoder jumped from 1000 to 2000 in 5 ms: the belt moves 5.7 mm in that time at most"),
+        (2000, 5, "the encoder jumped from 1000 to 2000 in 5 ms: the belt moves 15.5 mm in that time at most"),
         (0, 5, "the encoder jumped from 1000 to 0 in 5 ms"),
         (1001, 1001, "was not read for 1.0 s"),
     ],
