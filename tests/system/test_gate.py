@@ -160,7 +160,7 @@ def test_after_every_fault_the_station_is_ready_again_and_no_unjudged_part_has_p
             assert panel.ready_within(READY_WITHIN_S), f"after {fault}:\n{''.join(running.screen[-20:])}"
         assert running.kill("decision")
         assert panel.ready_within(READY_WITHIN_S), "".join(running.screen[-20:])
-        time.sleep(1.2)
+        time.sleep(2.0)  # twice the way to the gate
     finally:
         panel.close()
         running.stop()
@@ -168,7 +168,7 @@ def test_after_every_fault_the_station_is_ready_again_and_no_unjudged_part_has_p
     known = recorded(url, json.loads((home / "run.json").read_text())["run_id"])
     assert (plc["escapes"], plc["bad_passed"]) == (0, 0), plc
     passed = [int(row[0]) for row in told if row[2] == "PASSED"]
-    assert len(passed) > rate_per_s, plc
+    assert "PASSED" in [row[2] for row in told[-rate_per_s:]], "good parts pass again in the end"
     assert [part for part in passed if known.get(part) != "PASS"] == [], "what passed was judged PASS, and recorded"
     missing = set(range(int(told[-1][0]) + 1)) - set(known)
     if trigger == "camera":
