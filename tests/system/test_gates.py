@@ -203,7 +203,7 @@ def check(belt: Belt, plan: dict[int, tuple[Judgement, bool]]) -> None:
 
 def test_a_belt_that_changes_speed_and_stops(make_belt) -> None:
     belt = make_belt(1)
-    plan = belt.run(25, 1)
+    plan = belt.run(16, 1)
     check(belt, plan)
     late = {number for number, (_, in_time) in plan.items() if not in_time}
     missed = {event.sequence for event in belt.having(fates.Missed)}
@@ -221,14 +221,14 @@ def test_a_belt_that_changes_speed_and_stops(make_belt) -> None:
 
 def test_a_belt_without_an_encoder_that_runs_at_one_speed(make_belt) -> None:
     belt = make_belt(0, encoder=None, belt={"speed_mm_s": STEADY_MM_S})
-    plan = belt.run(10, 5)
+    plan = belt.run(5, 5)
     check(belt, plan)
     assert GateOutcome.PASSED in {event.outcome for event in belt.having(fates.Finished)}
 
 
 def test_a_connection_that_is_cut_leaves_the_gate_at_rest_and_comes_back(make_belt) -> None:
     belt = make_belt(2)
-    plan = belt.run(16, 2, hang_up_every=6)
+    plan = belt.run(10, 2, hang_up_every=4)
     check(belt, plan)
     assert len(belt.having(IoDown)) >= 2
     assert len(belt.having(IoUp)) == len(belt.having(IoDown)) + 1
