@@ -192,7 +192,7 @@ def check(belt: Belt, plan: dict[int, tuple[Judgement, bool]]) -> None:
     assert sorted(seen) == sorted(plan)
     escaped = [number for number, fate in seen.items() if fate == "passed" and plan[number] != (Judgement.PASS, True)]
     assert escaped == []
-    not_acted = {event.sequence for event in belt.having(fates.Missed, fates.Crowded)}
+    not_acted = {event.sequence for event in belt.having(fates.Missed, fates.Crowded, fates.TakenOff)}
     overkill = {number for number, fate in seen.items() if fate == "ejected" and plan[number] == (Judgement.PASS, True)}
     assert overkill <= not_acted
     finished = belt.having(fates.Finished)
