@@ -99,7 +99,7 @@ class Watch:
     @property
     def memory(self) -> Memory:
         """What is to be remembered now."""
-        return Memory(run_id=self._run_id, pids=self._pids, on=(*self.on, *self._ending.values()))
+        return Memory(run_id=self._run_id, pids=dict(self._pids), on=(*self.on, *self._ending.values()))
 
     def news(self) -> list[Event]:
         """Return the events since the last call."""
