@@ -19,7 +19,7 @@ from storage.query.search import Chunk, Search
 from storage.schema import tally, verdict
 
 COUNTED = 5_000  # parts that are counted one by one
-FOR_COUNTS, FOR_RATES = 8_000, 32_000  # rows that are looked at for one answer
+FOR_COUNTS, FOR_RATES = 6_000, 20_000  # rows that are looked at for one answer
 _MOST_BUCKETS = 5_000
 _HOUR = timedelta(hours=1)
 _LENGTHS = {
