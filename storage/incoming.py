@@ -133,11 +133,11 @@ class Incoming:
             times[kind, name] += first_us, last_us
         for (camera, bundle), found in self._views.items():
             times["camera", camera] += found
-            if bundle:
-                times["bundle", bundle] += found
+            times["bundle", bundle or ""] += found
         return [
             {"kind": kind, "name": name, "first_time": moment(min(found)), "last_time": moment(max(found))}
             for (kind, name), found in sorted(times.items())
+            if name
         ]
 
     def partitions(self) -> set[Partition]:

@@ -85,6 +85,14 @@ def test_partitions_and_times_are_those_of_the_rows() -> None:
     assert {kind for kind, _ in seen} == {"run", "station", "line", "product", "recipe", "camera", "bundle"}
 
 
+def test_what_has_no_name_was_not_seen() -> None:
+    incoming = Incoming()
+    (verdict, row), viewed = made(1, bundle=None)
+    at = COLUMNS[verdict].index("recipe")
+    incoming.add([(verdict, (*row[:at], "", *row[at + 1 :])), viewed])
+    assert {row["kind"] for row in incoming.seen()} == {"run", "station", "line", "product", "camera"}
+
+
 @given(
     st.lists(
         st.tuples(
