@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from typing import Generic, TypeVar
@@ -27,8 +28,13 @@ class Mailbox(Generic[Item]):
 
     def drain(self) -> list[Item]:
         """Take all items that wait."""
-        try:
-            os.eventfd_read(self._event)
-        except BlockingIOError:
-            return []
+        if self._event >= 0:  # else it is closed: what was put last is still there
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._event)
         return [self._items.popleft() for _ in range(len(self._items))]
+
+    def close(self) -> None:
+        """Give the descriptor back, once; nobody may put any more."""
+        event, self._event = self._event, -1
+        if event >= 0:
+            os.close(event)

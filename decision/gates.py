@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import math
 import queue
-import socket
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from config.errors import ConfigurationError, DeviceError
+from config.mailbox import Mailbox
 from config.messages import GateCommand, Judgement
 from decision import realtime
 from decision.coupler import Driver, Inputs
@@ -109,10 +109,7 @@ class Gates:
         self._line_stop = False
         self._closing = False
         # from the thread to the loop
-        self._events: deque[Event] = deque()
-        self._reader, self._writer = socket.socketpair()
-        for end in (self._reader, self._writer):
-            end.setblocking(False)
+        self._events: Mailbox[Event] = Mailbox()
         # the thread's own
         self._pending: list[_Expected | _Order] = []
         self._up: bool | None = None
@@ -129,7 +126,7 @@ class Gates:
 
     def fileno(self) -> int:
         """Return the descriptor that can be read when there are events."""
-        return self._reader.fileno()
+        return self._events.fileno()
 
     def expect(self, sequence: int, part_id: str, trigger_ns: int) -> None:
         """Announce a part as soon as it is triggered; what is not announced is not let pass."""
@@ -153,13 +150,9 @@ class Gates:
 
     def events(self) -> list[Event]:
         """Return what has happened since the last call, oldest first; it is counted here."""
-        with contextlib.suppress(OSError):  # nothing to read, or closed: what was told last is still there
-            while self._reader.recv(4096):
-                pass
-        found: list[Event] = []
-        while self._events:
-            found.append(self._events.popleft())
-            self._note(found[-1])
+        found = self._events.drain()
+        for event in found:
+            self._note(event)
         return found
 
     def alarms(self) -> dict[str, str]:
@@ -180,8 +173,7 @@ class Gates:
         if self._thread.is_alive():  # it still waits for the coupler, and ends with its answer or with the process
             self.troubles.counters["io_close_timeout"] += 1
             return
-        self._reader.close()
-        self._writer.close()
+        self._events.close()
 
     def _note(self, event: Event) -> None:
         match event:
@@ -324,9 +316,7 @@ class Gates:
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
-            self._events.append(event)
-            with contextlib.suppress(BlockingIOError):  # full: it can be read anyway
-                self._writer.send(b"\0")
+            self._events.put(event)
 
 
 def _check(driver: Driver, station: Station) -> None:

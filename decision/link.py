@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import socket
 import sys
 import threading
 import time
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from config.errors import DeviceError
 from config.log import Condition, logger
+from config.mailbox import Mailbox
 from config.messages import GateCommand, Judgement
 from decision import realtime, registers
 from decision.gate import Driver, PlcInputs, StationOutputs, StationState
@@ -100,10 +100,7 @@ class Link:
         self._line_stop = False
         self._closing = False
         # from the thread to the loop
-        self._events: deque[Event] = deque()
-        self._reader, self._writer = socket.socketpair()
-        for end in (self._reader, self._writer):
-            end.setblocking(False)
+        self._events: Mailbox[Event] = Mailbox()
         # the thread's own
         self._recent: dict[int, _Order] = {}  # what the PLC's ring holds or should hold, by slot
         self._unwritten: dict[int, _Order] = {}  # those that this connection has not carried yet
@@ -129,7 +126,7 @@ class Link:
 
     def fileno(self) -> int:
         """Return the descriptor that can be read when there are events."""
-        return self._reader.fileno()
+        return self._events.fileno()
 
     def order(self, sequence: int, part_id: str, command: GateCommand, verdict: Judgement, expires_ns: int) -> None:
         """Tell the PLC a part's result; answered once, by GateWritten or, past `expires_ns`, by GateMissed."""
@@ -173,13 +170,9 @@ class Link:
 
     def events(self) -> list[Event]:
         """Return what has happened since the last call, oldest first; it is counted and logged here."""
-        with contextlib.suppress(OSError):  # nothing to read, or closed: what was told last is still there
-            while self._reader.recv(4096):
-                pass
-        found: list[Event] = []
-        while self._events:
-            found.append(self._events.popleft())
-            self._count(found[-1])
+        found = self._events.drain()
+        for event in found:
+            self._count(event)
         return found
 
     def close(self) -> None:
@@ -191,8 +184,7 @@ class Link:
         if self._thread.is_alive():  # it still waits for the PLC, and ends with its answer or with the process
             self._counters["plc_close_timeout"] += 1
             return
-        self._reader.close()
-        self._writer.close()
+        self._events.close()
 
     def _count(self, event: Event) -> None:
         match event:
@@ -438,6 +430,4 @@ class Link:
             self._write_orders()
 
     def _tell(self, event: Event) -> None:
-        self._events.append(event)
-        with contextlib.suppress(BlockingIOError):  # full: it can be read anyway
-            self._writer.send(b"\0")
+        self._events.put(event)
