@@ -18,8 +18,8 @@ from storage.query.scope import Scope
 from storage.query.search import Chunk, Search
 from storage.schema import tally, verdict
 
-COUNTED = 5_000  # parts that are counted one by one
-FOR_COUNTS, FOR_RATES = 6_000, 20_000  # rows that are looked at for one answer
+COUNTED = 4_000  # parts that are counted one by one
+FOR_COUNTS, FOR_RATES = 4_000, 12_000  # rows that are looked at for one answer
 _MOST_BUCKETS = 5_000
 _HOUR = timedelta(hours=1)
 _LENGTHS = {

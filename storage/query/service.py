@@ -40,7 +40,7 @@ CONNECT = {
 }
 _POOL_S = 5.0
 _LATEST_RUNS = 100
-_FOR_A_PAGE = 11_000  # rows that are looked at for one answer
+_FOR_A_PAGE = 6_000  # rows that are looked at for one answer
 
 
 class QueryService:
