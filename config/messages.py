@@ -64,6 +64,7 @@ class Reason(StrEnum):
     WRONG_FRAME = "WRONG_FRAME"  # colours or size that the bundle does not take, or that a zone does not lie in
     NOT_FINITE = "NOT_FINITE"  # the score is NaN or infinite
     NOTHING_INSPECTED = "NOTHING_INSPECTED"  # ROI and exclusions leave nothing of the view
+    STOPPED = "STOPPED"  # the part came while the station was told to take none, or was given up with the others
 
 
 class Group(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -335,13 +336,65 @@ class Health(Message, frozen=True, kw_only=True):
     counters: dict[str, int]
 
 
+class Mode(StrEnum):
+    """How far the station may go: to the end, unless a client of the OPC UA server has ordered otherwise.
+
+    The names are those of OPC 40100-1's states.
+    """
+
+    CONTINUOUS = "ContinuousExecution"  # every part that is triggered is judged
+    SINGLE = "SingleExecution"  # the next one is
+    READY = "Ready"  # none is
+    INITIALIZED = "Initialized"  # none is, and no recipe is prepared
+    PREOPERATIONAL = "Preoperational"
+    HALTED = "Halted"
+
+
 class Standing(Message, frozen=True, kw_only=True):
     """How the station stands and by what it judges (decision → whoever looks on, such as the OPC UA server)."""
 
     kind: ClassVar[str] = "standing/1"
-    state: State
+    state: State  # DEGRADED: something is wrong; that the mode stops it is not
     detail: str = ""
-    recipe: str | None  # None: the PLC asks for a job that the station does not know
+    recipe: str | None  # None: no recipe is prepared, or the PLC asks for a job that the station does not know
+    mode: Mode = Mode.CONTINUOUS
+    order: Count = 0  # how many orders were carried out in this run; `method` is the last one's
+    method: str = ""
+
+
+Method = Literal[  # of OPC 40100-1
+    "Halt",
+    "Reset",
+    "SelectModeAutomatic",
+    "StartSingleJob",
+    "StartContinuous",
+    "Stop",
+    "Abort",
+    "PrepareRecipe",
+    "PrepareProduct",
+    "UnprepareRecipe",
+    "UnprepareProduct",
+]
+
+
+class Control(Message, frozen=True, kw_only=True):
+    """A client of the OPC UA server, who may, calls a method of OPC 40100-1 (OPC UA server → decision)."""
+
+    kind: ClassVar[str] = "control/1"
+    order_id: str
+    method: Method
+    who: str
+    detail: str = ""  # what the client says of it
+    recipe: str | None = None  # that it is about
+
+
+class Controlled(Message, frozen=True, kw_only=True):
+    """What became of a `Control`: carried out, with all that follows from it, or refused (decision → OPC UA server)."""
+
+    kind: ClassVar[str] = "controlled/1"
+    order_id: str
+    refused: Literal["", "STATE", "JOB", "RECIPE"]
+    standing: Standing
 
 
 AnyMessage = (
@@ -361,6 +414,8 @@ AnyMessage = (
     | Recorded
     | Health
     | Standing
+    | Control
+    | Controlled
 )
 Made = TypeVar("Made", bound=Group)
 _MALFORMED = (MsgspecError, UnicodeDecodeError, RecursionError)

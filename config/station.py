@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -104,18 +104,24 @@ class ConsoleSection(Section):
 class OpcuaSection(Section):
     """Where the station is an OPC UA server of its own (OPC 40100-1); `decision/vision`, needs the extra `opcua`.
 
-    It can be looked at and not be changed. With a certificate every message is signed and encrypted (Basic256Sha256).
+    With a certificate every message is signed and encrypted (Basic256Sha256). Whoever reaches it may look; only
+    `controllers` may call the methods that control the station, by the certificates that they connect with.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=4841, ge=1, le=65535)
     certificate: Path | None = None  # PEM or DER
     private_key: Path | None = None
+    controllers: dict[Annotated[str, Field(pattern=_NAME)], Path] = {}  # who -> certificate, PEM or DER
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key belong together")
+        if self.controllers and self.certificate is None:
+            raise ValueError(
+                "controllers are known by their certificates: the station needs certificate and private_key"
+            )
         return self
 
 
@@ -247,8 +253,10 @@ def read(path: Path) -> Station:
     update: dict[str, object] = {"recipes": recipes}
     section = station.opcua
     if section and section.certificate and section.private_key:
-        certificate, key = (path.parent / file for file in (section.certificate, section.private_key))
-        update["opcua"] = section.model_copy(
-            update={"certificate": certificate.resolve(), "private_key": key.resolve()}
-        )
+        files_of = {
+            "certificate": (path.parent / section.certificate).resolve(),
+            "private_key": (path.parent / section.private_key).resolve(),
+            "controllers": {who: (path.parent / file).resolve() for who, file in section.controllers.items()},
+        }
+        update["opcua"] = section.model_copy(update=files_of)
     return station.model_copy(update=update)

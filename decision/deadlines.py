@@ -54,6 +54,9 @@ class Docket:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, part_id: str) -> bool:
+        return part_id in self._open
+
     def trigger(self, trigger: Trigger) -> None:
         """Open a part; a second trigger for it (of another camera, or repeated) adds no more than a truth."""
         known = self._open.get(trigger.part_id)

@@ -21,12 +21,15 @@ import numpy as np
 import zmq
 from msgspec.structs import replace
 
-from config import bus, plugins
+from config import bus, events, plugins
 from config.courier import Courier
 from config.log import Condition, logger
 from config.messages import (
     AnyMessage,
+    Control,
+    Controlled,
     Enlist,
+    Event,
     Expose,
     GateOutcome,
     GateReport,
@@ -44,6 +47,7 @@ from config.messages import (
 from config.service import Service
 from decision import realtime
 from decision.alarms import Alarms
+from decision.control import GIVING_UP, Controls
 from decision.deadlines import Docket, OpenPart, Scored
 from decision.fates import Accepted, Finished, Missed
 from decision.gate import StationState
@@ -98,6 +102,7 @@ class Decision(Service):
         self._cameras: dict[str, tuple[int, int]] = {}  # name -> workers, when heard of
         self._unexposed: dict[str, tuple[int, set[str]]] = {}  # the PLC's parts: sequence, cameras without a picture
         self._recipe: str | None = self._station.recipe
+        self._asked_job: int | None = None  # by the PLC, last
         self._epoch = time.time_ns()
         self._every_ns = 0
         self._been_ready = False
@@ -122,6 +127,9 @@ class Decision(Service):
         self._triggers = self.bus.bind(zmq.ROUTER, self.home.endpoint("triggers"))
         predictions = self.bus.bind(zmq.PULL, self.home.endpoint("predictions"))
         self._onlookers = self.bus.bind(zmq.PUB, self.home.endpoint("onlookers"))  # never waits for any of them
+        self._controls = Controls(self.home.runtime, self._run_id)
+        self._clients = self.bus.bind(zmq.ROUTER, self.home.endpoint("controls"))
+        self.watch(self._clients, bus.Receiver(self._clients, self._from_client, self.counters))
         self.watch(predictions, bus.Receiver(predictions, self._from_worker, self.counters))
         self.watch(self._triggers, bus.Receiver(self._triggers, self._from_camera, self.counters))
         self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
@@ -217,8 +225,7 @@ class Decision(Service):
             if self._recipe is None:
                 message = replace(message, recipe="")
             self.counters["triggers"] += 1
-            self._expect_at_gates(message)
-            self._docket.trigger(message)
+            self._admit(message)
             self._exposed(message.part_id, message.camera)
         elif isinstance(message, Loss):
             self._answer(message.part_id, message.camera, message)
@@ -248,9 +255,7 @@ class Decision(Service):
         views = tuple(recipe.views) if recipe else ()
         fields = {field: getattr(expose, field) for field in expose.__struct_fields__}
         self.counters["parts_triggered"] += 1
-        trigger = Trigger(**fields, station=self._station.station, camera="", views=views)
-        self._expect_at_gates(trigger)
-        self._docket.trigger(trigger)
+        self._admit(Trigger(**fields, station=self._station.station, camera="", views=views))
         self._unexposed[part_id] = (part.sequence, set(views))
         for camera in () if again else views:
             if not bus.send(self._triggers, expose, to=camera.encode()):
@@ -260,9 +265,19 @@ class Decision(Service):
                 self._look_at_station(time.monotonic_ns())
         self._judge_due(time.monotonic_ns())
 
-    def _expect_at_gates(self, trigger: Trigger) -> None:
+    def _admit(self, trigger: Trigger) -> None:
+        """Open a part; one that comes while the station is to take none is a FAULT at once."""
         if self._gates:
             self._gates.expect(trigger.sequence, trigger.part_id, trigger.trigger_ns)
+        if trigger.part_id in self._docket or self._controls.takes():
+            self._controls.taken(trigger.part_id)
+            self._docket.trigger(trigger)
+            return
+        self.counters["triggers_while_stopped"] += 1
+        self._docket.forget(trigger.part_id)  # a prediction that came early
+        self._docket.trigger(trigger)
+        for camera in trigger.views:
+            self._docket.answer(trigger.part_id, camera, _stopped(trigger.part_id, camera))
 
     def _exposed(self, part_id: str, camera: str) -> None:
         sequence, missing = self._unexposed.get(part_id, (0, {camera}))
@@ -314,6 +329,7 @@ class Decision(Service):
             bus.send_parts(self._triggers, parts[:2], to=camera.encode())  # the maps are for storage alone
         self._courier.send(verdict.record_id, parts, verdict.judged_ns)
         bus.send_parts(self._onlookers, parts[:2])
+        self._controls.judged(verdict.part_id)
         self.counters[verdict.verdict.lower()] += 1
         self._tell_alarms(verdict.judged_ns)
 
@@ -338,9 +354,12 @@ class Decision(Service):
         if now_ns < self._alarms_ns or self._outbox.fill > _OUTBOX_ALMOST_FULL:
             return
         for event in self._alarms.update(on):
-            parts = encode(event)
-            self._outbox.append(event.record_id, parts)
-            self._courier.send(event.record_id, parts, now_ns)
+            self._record(event)
+
+    def _record(self, event: Event) -> None:
+        parts = encode(event)
+        self._outbox.append(event.record_id, parts)
+        self._courier.send(event.record_id, parts, time.monotonic_ns())
 
     def _order(self, waiting: _AtGate) -> None:
         verdict = waiting.verdict
@@ -363,6 +382,7 @@ class Decision(Service):
         for event in self._link.events() if self._link else ():
             match event:
                 case JobRequested(job):
+                    self._asked_job = job
                     self._change_over(job)
                 case PartTriggered(part, again):
                     self._expose(part, again=again)
@@ -420,6 +440,34 @@ class Decision(Service):
             for record_id in self._courier.recorded(message):
                 self._outbox.confirm(record_id)
 
+    def _from_client(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
+        """Do what a client of the OPC UA server orders, if its state and the PLC let it."""
+        if not isinstance(message, Control):
+            return
+        standing, asked = self._look_at_station(time.monotonic_ns()), None
+        if self._asked_job is not None:
+            asked = next((name for name, one in self._recipes.items() if one.job == self._asked_job), "")
+        refused = self._controls.refuses(message, standing, recipe=standing.recipe, asked=asked)
+        if refused or (message.recipe is not None and message.recipe not in self._recipes):
+            answer = Controlled(order_id=message.order_id, refused=refused or "RECIPE", standing=standing)
+            bus.send(self._clients, answer, to=peer)
+            return
+        detail = f"{message.method} by {message.who}" + (f": {message.detail}" if message.detail else "")
+        logger().info("control", detail=detail)
+        self._controls.order(message, standing, peer)
+        if message.method in GIVING_UP and self._outbox.fill <= _OUTBOX_ALMOST_FULL:
+            for part in self._docket.close():
+                for camera in part.trigger.views:
+                    part.answers.setdefault(camera, _stopped(part.trigger.part_id, camera))
+                self._judge(part)
+        if message.method.startswith("Prepare") and message.recipe and message.recipe != self._recipe:
+            self._change_over(self._recipes[message.recipe].job)
+        try:
+            self._record(events.happened(self._station.station, self.name, "control", "INFO", detail))
+        except OutboxFullError:
+            self._full.occur(fill=1.0)
+        self._look_at_station(time.monotonic_ns())
+
     def _change_over(self, job: int) -> None:
         name = next((name for name, recipe in self._recipes.items() if recipe.job == job), None)
         if name is None:
@@ -448,8 +496,8 @@ class Decision(Service):
     def _current(self) -> Recipe | None:
         return self._recipes.get(self._recipe) if self._recipe else None
 
-    def _look_at_station(self, now_ns: int) -> None:
-        """READY needs every camera with a worker, a known job and room for verdicts."""
+    def _what_is_wrong(self, now_ns: int) -> list[str]:
+        """Say what keeps the station from judging."""
         wrong = []
         for section in self._station.cameras:
             workers, heard_ns = self._cameras.get(section.name, (0, -math.inf))
@@ -461,6 +509,19 @@ class Decision(Service):
             wrong.append("the PLC asks for an unknown job")
         if self._outbox.fill > _OUTBOX_ALMOST_FULL:
             wrong.append("verdicts cannot be kept")
+        return wrong
+
+    def _look_at_station(self, now_ns: int) -> Standing:
+        """READY needs every camera with a worker, a known job, room for verdicts, and nobody who has stopped it."""
+        wrong = self._what_is_wrong(now_ns)
+        standing = Standing(
+            state="DEGRADED" if wrong else "READY",
+            detail="; ".join(wrong),
+            recipe=self._recipe if self._controls.prepared else None,
+        )
+        standing = self._controls.show(standing, open_parts=len(self._docket))
+        if self._controls.why_none:
+            wrong.append(self._controls.why_none)
         self.detail = "; ".join(wrong)
         if not wrong:
             self._been_ready = True
@@ -471,4 +532,11 @@ class Decision(Service):
         for side in (self._gates, self._link):
             if side:
                 side.able(StationState.DEGRADED if wrong else StationState.READY)
-        bus.send(self._onlookers, Standing(state=self.state, detail=self.detail, recipe=self._recipe))
+        bus.send(self._onlookers, standing)
+        for peer, answer in self._controls.answers(standing, open_parts=len(self._docket)):
+            bus.send(self._clients, answer, to=peer)
+        return standing
+
+
+def _stopped(part_id: str, camera: str) -> Loss:
+    return Loss(part_id=part_id, camera=camera, reason=Reason.STOPPED)

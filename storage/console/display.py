@@ -33,6 +33,7 @@ REASONS = {
     Reason.WRONG_FRAME: "colours or size that the bundle or a zone does not take",
     Reason.NOT_FINITE: "the score is not finite",
     Reason.NOTHING_INSPECTED: "ROI and exclusions leave nothing to inspect",
+    Reason.STOPPED: "the station was stopped",
 }
 COMMANDS = {
     GateCommand.PASS: "let pass",
