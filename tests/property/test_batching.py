@@ -159,7 +159,7 @@ def test_an_impatient_camera_is_served_beside_one_whose_batches_are_long(patienc
 def test_a_batch_is_no_longer_than_the_next_bundle_can_wait(head_ms, other_ms) -> None:
     batcher: Batcher[str] = Batcher()
     for _ in range(16):
-        batcher.put("x", Costs({bucket: 10 * bucket * MS - bucket for bucket in BUCKETS}), "a", 10**15, 0, "x")
+        batcher.put("x", Costs({bucket: 10 * bucket * MS - bucket**2 for bucket in BUCKETS}), "a", 10**15, 0, "x")
     batcher.put("x", Costs(dict.fromkeys(BUCKETS, MS)), "a", head_ms * MS, 0, "x")
     batcher.put("y", Costs(dict.fromkeys(BUCKETS, 30 * MS)), "b", (head_ms + other_ms) * MS, 0, "y")
     now_ns, lost = 0, []
