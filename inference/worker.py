@@ -1,17 +1,17 @@
 """The worker: frames of all cameras to predictions, in batches of whatever waits when it becomes free.
 
-    grabbers --Frame--> worker --Prediction--> decision
+    grabbers --Frame--> worker --Prediction, Loss--> decision
         └--Answered, Credit--┘
 
-No timer adds latency at low load and batches grow by themselves at high load: a batch is the largest bucket that the
-waiting frames of one bundle and size fill, those with the nearest deadline first.
+No timer adds latency at low load and batches grow by themselves at high load. Which frames go next, in how large a
+batch, and which can no longer be judged in time is told by `batching.py`, from what warming up has measured.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,12 @@ from config.log import Condition, logger
 from config.messages import Answered, AnyMessage, Credit, Frame, Loss, Prediction, Reason
 from config.ring import RingReader
 from config.service import Service
+from inference.batching import Batch, Batcher, Costs
 from inference.bundle import Bundle
 from inference.engine import Engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -38,13 +40,23 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
 
 _CREDIT_NS = 200_000_000
+_HANDOVER_NS = 3_000_000  # before the deadline: decision judges 2 ms before it, and the way there takes less than 1 ms
+_MEASURED_NS = 250_000_000  # spent on measuring what a bundle's batches take, beyond the first round
+_SHED_NS = 1_000_000_000  # without a frame given up: the condition has ended
 
 
 @dataclass(frozen=True)
 class _Waiting:
     frame: Frame
+    engine: Engine
     pixels: bytes | None
     received_ns: int
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    engine: Engine
+    costs: Costs  # as measured; a size of frame has its own
 
 
 class Worker(Service):
@@ -55,17 +67,19 @@ class Worker(Service):
         self._station = home.read_station()
         self._trust = trust
         self._buckets = self._station.workers.buckets
-        self._engines: dict[tuple[str, str], Engine] = {}  # by recipe and camera
-        self._queues: dict[tuple[int, tuple[int, int, int]], deque[_Waiting]] = {}  # by engine and frame shape
+        self._engines: dict[tuple[str, str], _Loaded] = {}  # by recipe and camera
+        self._batcher: Batcher[_Waiting] = Batcher()
+        self._costs: dict[tuple[str, tuple[int, int, int]], Costs] = {}  # by bundle and frame shape
         self._rings: dict[str, RingReader] = {}
         self._credit_due_ns = 0
-        self._expired = Condition("expired_frame", self.counters)
+        self._shed = Condition("shed_frame", self.counters)
+        self._shed_ns = 0
         self._stale = Condition("stale_frame", self.counters)
         self._refused = Condition("refused_frame", self.counters)
 
     def open(self) -> None:
         """Load, prove and warm every bundle, then ask for frames."""
-        engines: dict[Path, Engine] = {}
+        engines: dict[Path, _Loaded] = {}
         for name, recipe in self._station.read_recipes().items():
             for camera, view in recipe.views.items():
                 if view.bundle not in engines:
@@ -86,19 +100,18 @@ class Worker(Service):
             for camera, socket in self._cameras.items():
                 local = self.home.endpoint(f"camera.{camera}").startswith("ipc://")
                 bus.send(socket, Credit(worker=self.name, capacity=self._buckets[-1], shares_memory=local))
-        key = min(
-            (key for key, queue in self._queues.items() if queue),
-            key=lambda key: self._queues[key][0].frame.deadline_ns,
-            default=None,
-        )
-        if key is not None:
-            self._run(key)
+        if not len(self._batcher):
+            return
+        batch, given_up = self._batcher.take(now_ns)
+        self._give_up(given_up, now_ns)
+        if batch is not None:
+            self._run(batch)
 
     def next_ns(self) -> int | None:
         """Go round again at once while frames wait."""
-        return 0 if any(self._queues.values()) else None
+        return 0 if len(self._batcher) else None
 
-    def _load(self, path: Path) -> Engine:
+    def _load(self, path: Path) -> _Loaded:
         started_ns = time.monotonic_ns()
         try:
             bundle = Bundle.open(path, self._trust)
@@ -107,31 +120,46 @@ class Worker(Service):
         except BundleError as error:
             raise ConfigurationError(str(error)) from error  # starting again would not mend the file
         engine.warm(self._buckets)
+        costs = Costs(_measured_ns(engine, self._buckets))
         took_s = (time.monotonic_ns() - started_ns) / 1e9
-        logger().info("bundle loaded", bundle=path.name, digest=bundle.digest, took_s=round(took_s, 3))
-        return engine
+        each_ms = {bucket: round(costs.of(bucket) / bucket / 1e6, 2) for bucket in self._buckets}
+        said = {"bundle": path.name, "digest": bundle.digest, "took_s": round(took_s, 3)}
+        logger().info("bundle loaded", **said, ms_for_each_frame_of_a_batch=each_ms)
+        return _Loaded(engine, costs)
 
     def _receive(self, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
         if not isinstance(message, Frame):
             return
         self.counters["frames"] += 1
-        engine = self._engines.get((message.recipe, message.camera))
-        if engine is None:
+        loaded = self._engines.get((message.recipe, message.camera))
+        if loaded is None:
             self._refuse(
                 [message], Reason.UNKNOWN_RECIPE, f"no recipe {message.recipe!r} for camera {message.camera!r}"
             )
             return
-        waiting = _Waiting(message, payload[0] if payload else None, time.monotonic_ns())
-        self._queues.setdefault((id(engine), message.shape), deque()).append(waiting)
+        now_ns = time.monotonic_ns()
+        key = loaded.engine.digest, message.shape
+        costs = self._costs.get(key) or self._costs.setdefault(key, loaded.costs.anew())
+        waiting = _Waiting(message, loaded.engine, payload[0] if payload else None, now_ns)
+        self._batcher.put(key, costs, message.camera, message.deadline_ns - _HANDOVER_NS, now_ns, waiting)
 
-    def _run(self, key: tuple[int, tuple[int, int, int]]) -> None:
-        queue = self._queues[key]
-        size = max(bucket for bucket in self._buckets if bucket <= len(queue))
-        batch = [queue.popleft() for _ in range(size)]
-        if not queue:
-            del self._queues[key]  # frames of this size may never come again
-        engine = self._engines[batch[0].frame.recipe, batch[0].frame.camera]
-        images, batch = self._gather(batch, key[1])
+    def _give_up(self, waiting: Sequence[_Waiting], now_ns: int) -> None:
+        """Tell decision at once of frames that cannot be judged in time any more."""
+        if not waiting:
+            if now_ns - self._shed_ns > _SHED_NS:
+                self._shed.end()
+            return
+        self._shed_ns = now_ns
+        for one in waiting:
+            late_ms = (now_ns - one.frame.deadline_ns) / 1e6
+            self._shed.occur(frame_id=one.frame.frame_id, past_deadline_ms=round(late_ms, 1))
+            loss = Loss(part_id=one.frame.part_id, camera=one.frame.camera, reason=Reason.LATE)
+            bus.send(self._predictions, loss)
+        self._answer([one.frame for one in waiting])
+
+    def _run(self, chosen: Batch[_Waiting]) -> None:
+        engine, shape = chosen.items[0].engine, chosen.items[0].frame.shape
+        images, batch = self._gather(chosen, shape)
         if not batch:
             return
         frames = [waiting.frame for waiting in batch]
@@ -142,8 +170,9 @@ class Worker(Service):
             self._refuse(frames, Reason.WRONG_FRAME, str(error))
             return
         finished_ns = time.monotonic_ns()
+        self._costs[engine.digest, shape].ran(len(images), finished_ns - started_ns)
         self.counters["batches"] += 1
-        for waiting, score, anomaly_map in zip(batch, scores, maps, strict=True):
+        for waiting, score, anomaly_map in zip(batch, scores, maps, strict=False):  # what fills a batch up has no frame
             frame = waiting.frame
             prediction = Prediction(
                 frame_id=frame.frame_id,
@@ -163,26 +192,22 @@ class Worker(Service):
         self.counters["predictions"] += len(batch)
         self._answer(frames)
 
-    def _gather(self, batch: list[_Waiting], shape: tuple[int, int, int]) -> tuple[Pixels, list[_Waiting]]:
-        """Copy the pixels of those frames that still can be judged in time into one array `(N, H, W, C)`."""
-        images = np.empty((len(batch), *shape), np.uint8)
+    def _gather(self, chosen: Batch[_Waiting], shape: tuple[int, int, int]) -> tuple[Pixels, list[_Waiting]]:
+        """Copy the pixels into one array `(N, H, W, C)`, N a bucket; return which of the frames it begins with."""
+        images = np.empty((chosen.bucket, *shape), np.uint8)
         kept: list[_Waiting] = []
-        passed: list[Frame] = []
-        now_ns = time.monotonic_ns()
-        for waiting in batch:
-            if waiting.frame.deadline_ns <= now_ns:
-                self._expired.occur(frame_id=waiting.frame.frame_id)
-                passed.append(waiting.frame)
-            elif not self._read(waiting, images[len(kept)]):
-                self._stale.occur(frame_id=waiting.frame.frame_id)
-                passed.append(waiting.frame)
-            else:
+        stale: list[Frame] = []
+        for waiting in chosen.items:
+            if self._read(waiting, images[len(kept)]):
                 kept.append(waiting)
-        if not passed:
-            self._expired.end()
+            else:
+                self._stale.occur(frame_id=waiting.frame.frame_id)
+                stale.append(waiting.frame)
+        if not stale:
             self._stale.end()
-        self._answer(passed)
-        return images[: len(kept)], kept
+        self._answer(stale)
+        bucket = next(bucket for bucket in self._buckets if bucket >= len(kept))
+        return images[:bucket], kept
 
     def _read(self, waiting: _Waiting, out: Pixels) -> bool:
         frame = waiting.frame
@@ -211,3 +236,18 @@ class Worker(Service):
         for camera in {frame.camera for frame in frames}:
             ids = tuple(frame.frame_id for frame in frames if frame.camera == camera)
             bus.send(self._cameras[camera], Answered(frame_ids=ids))
+
+
+def _measured_ns(engine: Engine, buckets: Sequence[int]) -> dict[int, int]:
+    """Return what a batch of each bucket takes: the least of several rounds, in turns, so that all meet the same."""
+    manifest = engine.bundle.manifest
+    images = np.zeros((buckets[-1], manifest.frame_height_px, manifest.frame_width_px, engine.channels), np.uint8)
+    least_ns = dict.fromkeys(buckets, sys.maxsize)
+    ends_ns = time.monotonic_ns() + _MEASURED_NS
+    while True:
+        for bucket in buckets:
+            began_ns = time.monotonic_ns()
+            engine.infer(images[:bucket])
+            least_ns[bucket] = min(least_ns[bucket], time.monotonic_ns() - began_ns)
+        if time.monotonic_ns() > ends_ns:
+            return least_ns
