@@ -14,14 +14,18 @@ from deploy.stations import DEMO_KEYS
 from inference.bundle import Bundle
 from inference.engine import Engine
 from inference.keys import TrustStore
-from inference.training import Evaluation, Thresholds, TrainingOptions
+from inference.training import Evaluation, Thresholds, TrainingOptions, report
 from inference.training import evaluate as evaluate_bundle
 from inference.training import train as train_bundle
+from inference.training.cost import cost
 
 if TYPE_CHECKING:
     import argparse
 
     from inference.training.evaluation import Rate
+
+
+LEAKS_NAMED = 5
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -59,10 +63,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     reject = max(review, calibration.reject_above) if arguments.reject_above is None else arguments.reject_above
     thresholds = Thresholds(review_above=review, reject_above=reject)
     found = evaluate_bundle(bundle, arguments.data, thresholds, ScreenProgress(), arguments.threads)
-    if arguments.json:
-        sys.stdout.write(found.model_dump_json() + "\n")
-    else:
-        sys.stdout.write(_report(found) + "\n")
+    found = found.model_copy(update={"cost": cost(bundle, arguments.threads)})
+    sys.stdout.write((found.model_dump_json() if arguments.json else _report(found)) + "\n")
+    if arguments.report:
+        html, markdown = report.write(arguments.report, found, bundle)
+        sys.stderr.write(f"report: {html} and {markdown}\n")
     return 0
 
 
@@ -125,6 +130,16 @@ def _tell(arguments: argparse.Namespace, facts: dict[str, object]) -> int:
     return 0
 
 
+def _costs(found: Evaluation) -> list[str]:
+    if found.cost is None:
+        return []
+    alone_ms, together_ms, resident = found.cost.ms_per_image, found.cost.ms_per_image_of_16, found.cost.resident_bytes
+    return [
+        f"time             {alone_ms:.1f} ms an image, {together_ms:.1f} in a batch of 16",
+        f"size             {found.bundle_bytes / 1e6:.1f} MB, {resident / 1e6:.1f} MB in memory",
+    ]
+
+
 def _report(found: Evaluation) -> str:
     def rate(one: Rate) -> str:
         if not one.parts:
@@ -136,11 +151,14 @@ def _report(found: Evaluation) -> str:
 
     lines = [
         f"image AUROC      {area(found.image_auroc)}",
+        f"image AUPR       {area(found.image_aupr)}",
+        f"best F1          {area(found.image_f1_max)}",
         f"pixel AUROC      {area(found.pixel_auroc)}",
+        f"pixel AUPRO      {area(found.pixel_aupro)}",
         f"thresholds       review above {found.review_above:.4f}, reject above {found.reject_above:.4f}",
         f"false rejects    {rate(found.false_rejects)}",
         f"escapes          {rate(found.escapes)}",
-        f"time             {found.ms_per_image:.1f} ms an image",
+        *_costs(found),
         "",
         f"{'class':20} {'parts':>6} {'passed':>7} {'review':>7} {'reject':>7} {'AUROC':>8}",
     ]
@@ -149,4 +167,9 @@ def _report(found: Evaluation) -> str:
         + (f"{kind.auroc:8.2%}" if kind.auroc is not None else f"{'':8}")
         for kind in found.kinds
     ]
+    if found.leaks:
+        lines += ["", f"{len(found.leaks)} test images show what a training image shows, which flatters these figures:"]
+        lines += [
+            f"  {leak.test} is like {leak.training} ({leak.similarity:.2f})" for leak in found.leaks[:LEAKS_NAMED]
+        ]
     return "\n".join(lines)

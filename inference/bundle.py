@@ -101,6 +101,7 @@ class Bundle:
     golden_frames: tuple[Frame, ...]
     digest: str
     public_key: str
+    size_bytes: int
 
     @cached_property
     def title(self) -> str:
@@ -136,7 +137,7 @@ class Bundle:
                 frames.append(decode_png(members[_golden_name(index)], manifest.channels))
             except InputError as error:
                 raise BundleError(f"{_golden_name(index)}: {error}") from error
-        return cls(manifest, members[_MODEL], tuple(frames), digest, public_key)
+        return cls(manifest, members[_MODEL], tuple(frames), digest, public_key, len(data))
 
 
 def write(path: Path, manifest: Manifest, model: bytes, golden_frames: tuple[Frame, ...], key: SigningKey) -> str:

@@ -42,6 +42,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--review-above", type=float, metavar="SCORE", help="instead of the bundle's calibration")
     parser.add_argument("--reject-above", type=float, metavar="SCORE", help="instead of the bundle's calibration")
     parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html and report.md, with pictures")
     parser.add_argument("--json", action="store_true", help="everything, every image included, as one JSON object")
     parser.set_defaults(run=_learn("evaluate"))
 

@@ -55,7 +55,7 @@ def figures(data: Path, every: int) -> None:
         )
         print(bundle.manifest.calibration)
         result = evaluate(bundle, data)
-        print(result.model_dump_json(exclude={"images", "ms_per_image"}))
+        print(result.model_dump_json(exclude={"images"}))
         startup_s = time.process_time()
         engine = Engine(bundle)
         engine.check_golden()

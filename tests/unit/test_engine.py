@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_golden_frames_that_disagree_are_told(write_brightness: Write, trust: Tr
 
 def test_a_damaged_graph_is_told_by_the_bundles_name(write_brightness: Write, trust: TrustStore) -> None:
     opened = Bundle.open(write_brightness(), trust)
-    broken = Bundle(opened.manifest, b"no graph", opened.golden_frames, opened.digest, opened.public_key)
+    broken = dataclasses.replace(opened, model=b"no graph")
     with pytest.raises(BundleError, match=r"brightness \(sha256:"):
         Engine(broken)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +13,12 @@ import numpy as np
 import pytest
 
 from config import dataset
-from config.errors import ConfigurationError, InputError
+from config.errors import ConfigurationError, DeviceError, InputError, StoreError
 from inference.bundle import Bundle
 from inference.images import read_image, read_mask, stored_channels
 from inference.keys import SigningKey, TrustStore
-from inference.training import Evaluation, Thresholds, TrainingOptions, evaluate, train
+from inference.training import Evaluation, Thresholds, TrainingOptions, evaluate, report, train
+from inference.training.cost import cost
 from inference.training.good_images import GoodImages
 from inference.training.progress import unheard
 
@@ -233,7 +236,39 @@ def test_an_evaluation_counts_what_the_thresholds_do(judged: Callable[..., Evalu
     assert (chip.parts, chip.passed, chip.reviewed, chip.rejected, chip.auroc) == (3, 1, 1, 1, 11 / 12)
     assert (good.kind, good.auroc, stain.auroc) == ("good", None, 0.75)
     assert told[-1] == ("evaluate", 8, 8)
-    assert result.ms_per_image > 0
+    assert result.bundle_bytes > 0
+
+
+def test_what_a_bundle_costs_is_measured_in_a_process_of_its_own(write_brightness: Write, trust: TrustStore) -> None:
+    opened = Bundle.open(write_brightness(), trust)
+    measured = cost(opened, threads=1)
+    assert 0 < measured.ms_per_image < 1000
+    assert 0 < measured.ms_per_image_of_16 < 1000
+    assert 0 < measured.resident_bytes < 100e6
+    with pytest.raises(DeviceError, match=r"its cost cannot be measured: .*BundleError"):
+        cost(dataclasses.replace(opened, model=b"no graph"), threads=1)
+
+
+def test_an_evaluation_tells_what_would_escape_at_other_rates(judged: Callable[..., Evaluation]) -> None:
+    tenth = judged().operating[0]
+    assert (tenth.rate, tenth.false_rejects.events, tenth.false_rejects.parts) == (0.001, 0, 4)
+    assert tenth.above == pytest.approx(140 / 255)  # the brightest good part
+    assert (tenth.escapes.events, tenth.escapes.parts) == (2, 4)
+
+
+def test_test_images_that_show_a_training_image_are_named(
+    tmp_path: Path, write_brightness: Write, trust: TrustStore
+) -> None:
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (90, 120), np.uint8) for _ in range(12)]
+    darker = (frames[3] * 0.5 + 20).astype(np.uint8)
+    for folder, kept in (("train/good", frames[:10]), ("test/good", [frames[10], darker]), ("test/bad", frames[11:])):
+        (tmp_path / folder).mkdir(parents=True)
+        for place, frame in enumerate(kept):
+            cv2.imwrite(str(tmp_path / folder / f"{place}.png"), frame)
+    (leak,) = evaluate(Bundle.open(write_brightness(), trust), tmp_path).leaks
+    assert (leak.test, leak.training) == (tmp_path / "test/good/1.png", tmp_path / "train/good/3.png")
+    assert leak.similarity > 0.9
 
 
 def test_other_thresholds_count_instead(judged: Callable[..., Evaluation]) -> None:
@@ -244,3 +279,34 @@ def test_other_thresholds_count_instead(judged: Callable[..., Evaluation]) -> No
 def test_the_same_image_scores_alike_in_evaluation_and_engine(judged: Callable[..., Evaluation]) -> None:
     for image in judged().images:
         assert image.score == pytest.approx(read_image(image.path, 1).max() / 255)
+
+
+def test_a_report_stands_alone_shows_what_was_judged_wrong_and_runs_no_script(
+    judged: Callable[..., Evaluation], tmp_path: Path, write_brightness: Write, trust: TrustStore
+) -> None:
+    odd = tmp_path / "data" / "test" / "<script>alert(1)<"
+    odd.mkdir()
+    cv2.imwrite(str(odd / "0.png"), np.full((6, 8), 30, np.uint8))
+    html, markdown = report.write(tmp_path / "report", judged(), Bundle.open(write_brightness(), trust))
+    page = html.read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;" in page
+    assert "Worst false rejects" in page
+    assert "Worst escapes" in page
+    assert page.count("data:image/png;base64,") == 3  # one false reject, two escapes
+    assert page.count("data:image/svg+xml;base64,") == 2
+    text = markdown.read_text()
+    assert "| false rejects (good parts that did not pass) | 1 of 4 (0.6–80.6 %) |" in text  # noqa: RUF001 - a range
+    for name in re.findall(r"\]\((.+?)\)", text):
+        assert (tmp_path / "report" / name).stat().st_size > 0
+    pictures = sorted((tmp_path / "report" / "pictures").iterdir())
+    assert [picture.name for picture in pictures] == ["bad-0.png", "bad-1.png", "good-0.png"]
+    assert cv2.imread(str(pictures[0])).shape == (240, 640, 3)
+
+
+def test_a_report_that_cannot_be_written_says_so(
+    judged: Callable[..., Evaluation], tmp_path: Path, write_brightness: Write, trust: TrustStore
+) -> None:
+    (tmp_path / "report").write_text("in the way")
+    with pytest.raises(StoreError, match="report"):
+        report.write(tmp_path / "report", judged(), Bundle.open(write_brightness(), trust))

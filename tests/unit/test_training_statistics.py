@@ -9,7 +9,7 @@ from config.errors import InputError
 from inference.training.calibration import calibrate, folds
 from inference.training.evaluation import Rate, Thresholds
 from inference.training.intervals import interval, lower_bound, trials_to_promise, upper_bound
-from inference.training.metrics import PixelRoc, auroc
+from inference.training.metrics import PixelCurves, auroc, average_precision, best_f1
 
 # Clopper-Pearson limits as R's binom.test prints them
 KNOWN = [
@@ -139,15 +139,54 @@ def test_auroc_counts_a_tie_as_half() -> None:
     assert auroc([1, 2], [False, False]) is None
 
 
+def test_precision_is_averaged_over_the_steps_of_recall() -> None:
+    # by hand: thresholds 4, 3, 2, 1 find 1, 1, 2, 2 of 2 bad ones among 1, 2, 3, 4
+    assert average_precision([1, 2, 3, 4], [False, True, False, True]) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision([1, 2, 3, 4], [False, False, True, True]) == 1
+    assert average_precision([1, 1], [False, True]) == 0.5
+    assert average_precision([1, 2], [True, True]) is None
+
+
+def test_the_best_f1_and_where_it_is() -> None:
+    best = best_f1([1, 2, 3, 4], [False, True, False, True])
+    assert best is not None
+    assert best.f1 == pytest.approx(0.8)  # above 1.5: 2 of 3 are bad, and both bad ones are found
+    assert best.above == 1.5
+    perfect = best_f1([1, 2, 3, 4], [False, False, True, True])
+    assert perfect is not None
+    assert (perfect.f1, perfect.above) == (1, 2.5)
+    assert best_f1([1, 2], [False, False]) is None
+
+
 def test_pixel_auroc_is_the_same_in_bins() -> None:
     rng = np.random.default_rng(0)
     values, bad = rng.random((6, 40, 50)).astype(np.float32), rng.random((6, 40, 50)) < 0.1
     values[bad] += 0.2
-    roc = PixelRoc(0.0, 1.2)
+    curves = PixelCurves(0.0, 1.2)
     for one, mask in zip(values, bad, strict=True):
-        roc.add(one, mask)
-    assert roc.area() == pytest.approx(auroc(values.ravel(), bad.ravel()), abs=1e-4)
-    assert PixelRoc(0, 1).area() is None
-    flat = PixelRoc(3.0, 3.0)
+        curves.add(one, mask)
+    assert curves.auroc() == pytest.approx(auroc(values.ravel(), bad.ravel()), abs=1e-4)
+    assert PixelCurves(0, 1).auroc() is PixelCurves(0, 1).aupro() is None
+    flat = PixelCurves(3.0, 3.0)
     flat.add(np.full((2, 2), 3.0, np.float32), np.array([[True, False], [False, False]]))
-    assert flat.area() == 0.5
+    assert flat.auroc() == 0.5
+
+
+def test_regions_count_alike_however_large() -> None:
+    rng = np.random.default_rng(1)
+    values, bad = rng.random((60, 80)).astype(np.float32), np.zeros((60, 80), np.bool_)
+    bad[5:25, 5:25], bad[40:43, 60:63] = True, True
+    values[5:25, 5:25] += 0.3
+    curves = PixelCurves(0.0, 1.3)
+    curves.add(values, bad)
+    thresholds = np.sort(values.ravel())[::-1]
+    false = np.array([(values[~bad] >= one).mean() for one in thresholds])
+    overlap = np.array(
+        [((values[5:25, 5:25] >= one).mean() + (values[40:43, 60:63] >= one).mean()) / 2 for one in thresholds]
+    )
+    within = false <= 0.3
+    area = np.trapezoid(overlap[within], false[within]) / 0.3
+    assert curves.aupro() == pytest.approx(area, abs=2e-3)
+    perfect = PixelCurves(0.0, 1.0)
+    perfect.add(bad.astype(np.float32), bad)
+    assert perfect.aupro() == pytest.approx(1.0)

@@ -1,0 +1,86 @@
+"""The figures of reports, as matplotlib draws them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from config.errors import MissingExtraError
+from inference.training.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which the colour-blind tell apart; good parts are always the first
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+_BINS = 40
+
+
+def scores(evaluation: Evaluation) -> Figure:
+    """Draw how the scores of good and of bad parts lie, and where the thresholds are."""
+    figure, axes = new(7.0, 3.2)
+    kinds = sorted({image.kind for image in evaluation.images}, key=lambda kind: (kind != "good", kind))
+    values = [[image.score for image in evaluation.images if image.kind == kind] for kind in kinds]
+    edges = np.histogram_bin_edges(np.concatenate(values), _BINS)
+    colours = [COLOURS[index % len(COLOURS)] for index in range(len(kinds))]
+    axes.hist(values, edges.tolist(), stacked=True, color=colours, label=kinds)
+    for above, name, style in ((evaluation.review_above, "review", "--"), (evaluation.reject_above, "reject", "-")):
+        axes.axvline(above, color="black", linestyle=style, linewidth=1, label=f"{name} above {above:.4g}")
+    axes.set(xlabel="score", ylabel="parts")
+    axes.legend(fontsize="small", frameon=False)
+    return figure
+
+
+def roc(evaluation: Evaluation) -> Figure:
+    """Draw the ROC curve, and the point on it that the thresholds choose."""
+    figure, axes = new(4.0, 3.6)
+    good = np.sort([image.score for image in evaluation.images if image.good])
+    bad = np.sort([image.score for image in evaluation.images if not image.good])
+    levels = np.unique(np.concatenate([good, bad]))[::-1]
+    false = np.concatenate([[0.0], 1 - np.searchsorted(good, levels, "left") / max(1, len(good)), [1.0]])
+    found = np.concatenate([[0.0], 1 - np.searchsorted(bad, levels, "left") / max(1, len(bad)), [1.0]])
+    axes.plot(false, found, color=COLOURS[0])
+    chosen = (evaluation.false_rejects.rate, 1 - evaluation.escapes.rate)
+    axes.plot(*chosen, "o", color=COLOURS[1], label="as calibrated")
+    axes.set(xlabel="false rejects", ylabel="defects found", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.legend(fontsize="small", frameon=False, loc="lower right")
+    return figure
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG, the same bytes for the same figure."""
+    import matplotlib as mpl  # noqa: PLC0415 - belongs to an extra, as in `new`
+
+    drawn = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "andon", "svg.fonttype": "none"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    return drawn.getvalue()
+
+
+def png(figure: Figure, dots_per_inch: int = 110) -> bytes:
+    """Return a figure as PNG."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    return drawn.getvalue()
+
+
+def new(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    """Return an empty figure and its axes; raise MissingExtraError where matplotlib is absent."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - belongs to an extra
+    except ImportError as error:
+        raise MissingExtraError("the figures of a report", "train", error) from error
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def label_points(axes: Axes, names: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
+    """Write names beside points."""
+    for name, place in zip(names, places, strict=True):
+        axes.annotate(name, place, xytext=(4, 3), textcoords="offset points", fontsize="x-small")
