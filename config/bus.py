@@ -30,13 +30,14 @@ class Bus:
     def __init__(self) -> None:
         self._context: Context = zmq.Context()
 
-    def bind(self, kind: int, endpoint: str) -> Socket:
-        """Bind a socket; raise ConfigurationError if another process holds the address."""
+    def bind(self, kind: int, *endpoints: str) -> Socket:
+        """Bind a socket, to each of the addresses; raise ConfigurationError if another process holds one."""
         socket = self._socket(kind)
-        try:
-            socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            raise ConfigurationError(f"{endpoint}: cannot bind: {error}") from error
+        for endpoint in endpoints:
+            try:
+                socket.bind(endpoint)
+            except zmq.ZMQError as error:
+                raise ConfigurationError(f"{endpoint}: cannot bind: {error}") from error
         return socket
 
     def connect(self, kind: int, endpoint: str, identity: str = "") -> Socket:

@@ -118,6 +118,11 @@ class Home:
             addresses = {}
         return str(addresses.get(name, f"ipc://{self.runtime}/{name}.sock"))
 
+    def addresses(self, name: str) -> list[str]:
+        """Return every address that a bus endpoint is bound to: workers of other machines have one for themselves."""
+        remote = self.read_station().remote_endpoints().get(name)
+        return [self.endpoint(name), *([remote] if remote else ())]
+
 
 def default_path() -> Path:
     """Return the state folder that counts where none is named: ANDON_HOME, /var/lib/andon for root, or XDG's."""

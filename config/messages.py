@@ -151,6 +151,15 @@ class Credit(Message, frozen=True, kw_only=True):
     worker: str
     capacity: Count
     shares_memory: bool
+    sent_ns: Int64 = 0  # monotonic, the worker's; without shared memory a Clock is the answer
+
+
+class Clock(Message, frozen=True, kw_only=True):
+    """The time on a grabber's machine, for a worker on another one (ingest → inference), in answer to its Credit."""
+
+    kind: ClassVar[str] = "clock/1"
+    asked_ns: Int64  # monotonic, the worker's: when it had sent the Credit
+    now_ns: Int64  # monotonic, the grabber's
 
 
 class Answered(Message, frozen=True, kw_only=True):
@@ -402,6 +411,7 @@ AnyMessage = (
     | Loss
     | Frame
     | Credit
+    | Clock
     | Answered
     | Prediction
     | Enlist

@@ -31,12 +31,23 @@ class CameraSection(Section):
 
 
 class WorkersSection(Section):
-    """The inference workers of this machine."""
+    """The inference workers of this machine; those of other machines connect to `listen` (`andon worker`).
 
-    count: int = Field(default=1, ge=1, le=64)
+    `listen` is the first of as many consecutive ports as the station has cameras, and two.
+    """
+
+    count: int = Field(default=1, ge=0, le=64)
     threads: int = Field(default=1, ge=1, le=256)  # of one worker's session
     buckets: tuple[int, ...] = (1, 2, 4, 8)  # batch sizes that are warmed before READY
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda:\d+)$")
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda:\d+|tensorrt:\d+|openvino:cpu)$")
+    precision: Literal["f32", "bf16", "f16"] = "f32"
+    listen: str | None = Field(default=None, pattern=r"^tcp://.+:\d{1,5}$")
+
+    @model_validator(mode="after")
+    def _somebody_works(self) -> Self:
+        if not self.count and self.listen is None:
+            raise ValueError("count 0 needs listen: else no worker could ever judge a part")
+        return self
 
     @model_validator(mode="after")
     def _buckets_rise(self) -> Self:
@@ -231,6 +242,14 @@ class Station(Section):
             raise ValueError("neither a [plc] table nor [[gates]]: nothing would eject a part")
         gates.check(self.gates, self.io, self.encoder, self.belt)
         return self
+
+    def remote_endpoints(self) -> dict[str, str]:
+        """Return the addresses that workers of other machines connect to, by bus endpoint; none without `listen`."""
+        if self.workers.listen is None:
+            return {}
+        host, _, port = self.workers.listen.rpartition(":")
+        names = ("predictions", "health", *(f"camera.{camera.name}" for camera in self.cameras))
+        return {name: f"{host}:{int(port) + number}" for number, name in enumerate(names)}
 
     def read_recipes(self) -> dict[str, Recipe]:
         """Read all recipes; raise ConfigurationError for any fault, also for a job number used twice."""

@@ -125,7 +125,7 @@ class Decision(Service):
         records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), "decision")
         self._courier = Courier(records)
         self._triggers = self.bus.bind(zmq.ROUTER, self.home.endpoint("triggers"))
-        predictions = self.bus.bind(zmq.PULL, self.home.endpoint("predictions"))
+        predictions = self.bus.bind(zmq.PULL, *self.home.addresses("predictions"))
         self._onlookers = self.bus.bind(zmq.PUB, self.home.endpoint("onlookers"))  # never waits for any of them
         self._controls = Controls(self.home.runtime, self._run_id)
         self._clients = self.bus.bind(zmq.ROUTER, self.home.endpoint("controls"))

@@ -22,6 +22,7 @@ from config.log import Condition
 from config.messages import (
     Answered,
     AnyMessage,
+    Clock,
     Credit,
     Enlist,
     Expose,
@@ -97,7 +98,7 @@ class Grabber(Service):
         camera = plug_in.Camera(options, self._section.name, self._line)
         self._shutter = Shutter(camera, self._section.name, self.home.runtime, self._section.slots)
         self._cursor = Cursor(self.home.runtime / f"{self._section.name}.{self._run_id}.cursor")
-        self._frames = self.bus.bind(zmq.ROUTER, self.home.endpoint(f"camera.{self._section.name}"))
+        self._frames = self.bus.bind(zmq.ROUTER, *self.home.addresses(f"camera.{self._section.name}"))
         self._decision = self.bus.connect(zmq.DEALER, self.home.endpoint("triggers"), self._section.name)
         records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), f"camera-{self._section.name}")
         side_px = self._station.storage.image_side_px
@@ -265,6 +266,8 @@ class Grabber(Service):
         if isinstance(message, Credit):
             self._no_worker.end()
             self._crew.credit(peer, message.capacity, shares_memory=message.shares_memory)
+            if not message.shares_memory:
+                bus.send(self._frames, Clock(asked_ns=message.sent_ns, now_ns=time.monotonic_ns()), to=peer)
         elif isinstance(message, Answered):
             for frame_id in message.frame_ids:
                 self._crew.answered(peer, frame_id.removesuffix(f"/{self._section.name}"))

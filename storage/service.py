@@ -97,7 +97,7 @@ class Storage(Service):
         self._records = self.bus.bind(zmq.ROUTER, self.home.endpoint("records"))
         self._receiver = Receiver(self._records, self._take, self.counters)
         self.watch(self._records, self._receive)
-        health = self.bus.bind(zmq.PULL, self.home.endpoint("health"))
+        health = self.bus.bind(zmq.PULL, *self.home.addresses("health"))
         self.watch(health, Receiver(health, self._take_health, self.counters))
         self._opened.callback(self._commit)
         self._writer.tried.wait(_FIRST_TRY_S)
