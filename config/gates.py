@@ -22,6 +22,7 @@ from config.messages import Judgement
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
 _BIT = Field(ge=0, le=4095)
 _ALL_BUT_PASS = frozenset({Judgement.REJECT, Judgement.REVIEW, Judgement.FAULT})
+_READINGS_IN_A_PULSE = 2  # one of them may come late by as much as their distance
 _NEAREST_WINDOWS = 1.5  # nearer, a window could begin before the part behind it has been seen by a camera
 
 
@@ -35,6 +36,9 @@ class IoSection(_Table):
     type: str
     options: dict[str, object] = {}
     poll_ms: float = Field(default=5.0, ge=1, le=50)  # how often inputs and counters are read
+    watchdog_ms: float = Field(
+        default=100.0, ge=100, le=10_000
+    )  # unwritten for so long, the coupler puts its outputs off
     line_stop_output: int | None = Field(default=None, ge=0, le=4095)  # on: the line must stop
 
 
@@ -58,27 +62,37 @@ class BeltSection(_Table):
     speed_mm_s: float = Field(gt=0, le=20_000)
 
 
-class PartSensor(_Table):
-    """An input that goes on when a part passes, before the gate: what it has not seen is not let pass."""
-
-    input: int = _BIT
-    distance_mm: float = Field(gt=0)  # behind the cameras
-    tolerance_mm: float = Field(gt=0)
-
-
-class EjectedSensor(_Table):
-    """An input that goes on, or a counter that counts, for every ejected part: when, after the part was at the gate."""
+class _Sensor(_Table):
+    """An input that goes on, or a counter that counts, for every part that passes it."""
 
     input: int | None = Field(default=None, ge=0, le=4095)
-    counter: int | None = Field(default=None, ge=0, le=63)
-    after_ms: float = Field(ge=0, le=10_000)
-    tolerance_ms: float = Field(gt=0, le=10_000)
+    counter: int | None = Field(default=None, ge=0, le=63)  # the coupler counts: nothing is missed between two readings
+    pulse_ms: float = Field(default=10.0, gt=0, le=10_000)  # it is on for so long at least, and off between parts
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.input is None) == (self.counter is None):
-            raise ValueError("ejected: name either an input or a counter")
+            raise ValueError("name either an input or a counter")
         return self
+
+    @property
+    def pulse_ns(self) -> int | None:
+        """How long readings may be apart for each part to be seen; None: as long as they like."""
+        return None if self.input is None else round(self.pulse_ms * 1e6)
+
+
+class PartSensor(_Sensor):
+    """Sees the parts before the gate: what it has not seen is not let pass."""
+
+    distance_mm: float = Field(gt=0)  # behind the cameras
+    tolerance_mm: float = Field(gt=0)
+
+
+class EjectedSensor(_Sensor):
+    """Sees every ejected part, some time after it was at the gate."""
+
+    after_ms: float = Field(ge=0, le=10_000)
+    tolerance_ms: float = Field(gt=0, le=10_000)
 
 
 class GateSection(_Table):
@@ -111,11 +125,21 @@ class GateSection(_Table):
         return self.distance_mm + self.window_mm / 2
 
     @property
+    def sensors(self) -> dict[str, PartSensor | EjectedSensor]:
+        """Return the sensors that see parts, by their names in the table."""
+        named = {"part": self.part, "ejected": self.ejected}
+        return {name: sensor for name, sensor in named.items() if sensor is not None}
+
+    @property
     def inputs(self) -> list[int]:
         """Return the inputs that it needs."""
-        part = self.part.input if self.part else None
-        ejected = self.ejected.input if self.ejected else None
-        return [number for number in (part, ejected, self.bin_full_input) if number is not None]
+        numbers = [*(sensor.input for sensor in self.sensors.values()), self.bin_full_input]
+        return [number for number in numbers if number is not None]
+
+    @property
+    def counters(self) -> list[int]:
+        """Return the counters that it needs."""
+        return [sensor.counter for sensor in self.sensors.values() if sensor.counter is not None]
 
     @model_validator(mode="after")
     def _can_work(self) -> Self:
@@ -152,6 +176,7 @@ def check(
         raise ValueError(
             "gates: need either an [encoder] table, or a [belt] table with its speed where it runs at one speed only"
         )
+    _pulses_are_seen(gates, io.poll_ms)
     if not any(gate.earns for gate in gates):
         raise ValueError(
             'gates: at least one must have at_rest = "eject" and eject REJECT, REVIEW and FAULT: nothing may pass that '
@@ -161,10 +186,21 @@ def check(
     stop = () if io.line_stop_output is None else (io.line_stop_output,)
     _differ("gates: outputs (io.line_stop_output among them)", (*(gate.output for gate in gates), *stop))
     _differ("gates: inputs", (number for gate in gates for number in gate.inputs))
-    counters = [gate.ejected.counter for gate in gates if gate.ejected and gate.ejected.counter is not None]
+    counters = (number for gate in gates for number in gate.counters)
     _differ("gates: counters (the encoder's among them)", (*counters, *((encoder.counter,) if encoder else ())))
     if [gate.distance_mm for gate in gates] != sorted({gate.distance_mm for gate in gates}):
         raise ValueError("gates: must be listed as the parts meet them, by rising distance_mm")
+
+
+def _pulses_are_seen(gates: Sequence[GateSection], poll_ms: float) -> None:
+    for gate in gates:
+        for name, sensor in gate.sensors.items():
+            if sensor.input is not None and sensor.pulse_ms < _READINGS_IN_A_PULSE * poll_ms:
+                raise ValueError(
+                    f"gate {gate.name}: {name}.pulse_ms {sensor.pulse_ms:g}: an input that is read every "
+                    f"{poll_ms:g} ms (io.poll_ms) may miss pulses below {_READINGS_IN_A_PULSE * poll_ms:g} ms; "
+                    "say how long they are at least, read faster, or let the coupler count them (counter)"
+                )
 
 
 def _differ(what: str, used: Iterable[object]) -> None:

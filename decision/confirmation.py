@@ -8,7 +8,7 @@ ejected, and of those the nearest in time.
 from __future__ import annotations
 
 from config.gates import GateSection
-from decision.fates import AsCommanded, Fate, Unconfirmed, Unexpected
+from decision.fates import AsCommanded, Fate, Reappeared, Unconfirmed, Unexpected
 from decision.passage import Part, Passage
 
 
@@ -22,10 +22,18 @@ class Confirmation:
         self._after_ns = round(gate.ejected.after_ms * 1e6) if gate.ejected else 0
         self._tolerance_ns = round(gate.ejected.tolerance_ms * 1e6) if gate.ejected else 0
         self._waiting: list[tuple[Part, Passage]] = []
+        self._unwatched_ns = 0  # what fell before may not have been seen
 
     def expect(self, part: Part, passage: Passage) -> None:
         """Wait for a part whose window has begun."""
         self._waiting.append((part, passage))
+        part.blind = part.blind or self._may_have_fallen(passage, self._unwatched_ns)
+
+    def unwatched(self, until_ns: int) -> None:
+        """Say that ejections may have gone unseen until now: nothing is said of parts that can have been among them."""
+        self._unwatched_ns = until_ns
+        for part, passage in self._waiting:
+            part.blind = part.blind or self._may_have_fallen(passage, until_ns)
 
     def forget(self) -> None:
         """Wait for nothing more."""
@@ -44,6 +52,8 @@ class Confirmation:
         part, passage = min(near, key=lambda pair: (not pair[1].ejects, pair[0].gone, self._off_ns(pair[1], now_ns)))
         self._waiting = [pair for pair in self._waiting if pair[1] is not passage]
         passage.ejected = passage.settled = True
+        if part.taken_off:
+            self._news.append(Reappeared(self._gate.name, part.sequence or 0, part.part_id))
         if passage.ejects:
             self._news.append(AsCommanded(self._gate.name, ejected=True))
         else:
@@ -66,8 +76,10 @@ class Confirmation:
                 self._news.append(AsCommanded(self._gate.name, ejected=False))
 
     def _in_reach(self, passage: Passage, now_ns: int) -> bool:
-        first_ns = (passage.begun_ns or 0) + self._after_ns - self._tolerance_ns
-        return first_ns <= now_ns and not self._is_over(passage, now_ns)
+        return self._may_have_fallen(passage, now_ns) and not self._is_over(passage, now_ns)
+
+    def _may_have_fallen(self, passage: Passage, now_ns: int) -> bool:
+        return (passage.begun_ns or 0) + self._after_ns - self._tolerance_ns <= now_ns
 
     def _is_over(self, passage: Passage, now_ns: int) -> bool:
         return passage.ended_ns is not None and now_ns > passage.ended_ns + self._after_ns + self._tolerance_ns

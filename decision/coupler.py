@@ -14,11 +14,13 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was read together."""
+    """What one reading has found, times are monotonic: the bits first, then the counters, all of them together."""
 
     bits: tuple[bool, ...]
+    bits_ns: tuple[int, int]  # they stood so at some moment between these
     counts: tuple[int, ...]  # raw, each of 0 to 2**bits - 1
-    read_ns: int  # monotonic: when the counters stood so, as well as that can be known
+    read_ns: int  # when the counters stood so, as well as that can be known; not before the bits
+    doubt_ns: int  # it may have been so much earlier or later
 
 
 class Driver(Protocol):
@@ -38,4 +40,4 @@ class Driver(Protocol):
         """Set all outputs at once."""
 
     def read(self) -> Inputs:
-        """Read all inputs and counters."""
+        """Read all inputs, then all counters."""

@@ -53,6 +53,15 @@ class TakenOff:
 
 
 @dataclass(frozen=True)
+class Reappeared:
+    """A part that was said to be taken off the belt was seen at a gate: the sensor before it had not seen it."""
+
+    gate: str
+    sequence: int
+    part_id: str
+
+
+@dataclass(frozen=True)
 class Stranger:
     """A part came to the gate that no camera has seen."""
 
@@ -61,11 +70,15 @@ class Stranger:
 
 @dataclass(frozen=True)
 class Finished:
-    """All that will ever be known of a part is known; once for each part that was expected and ordered."""
+    """All that will ever be known of a part is known; once for each part that was expected and ordered.
+
+    `held_back` says why a part that had earned to pass was not let pass.
+    """
 
     sequence: int
     part_id: str
     outcome: GateOutcome | None
+    held_back: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,7 @@ Fate = (
     | Crowded
     | Exposed
     | TakenOff
+    | Reappeared
     | Stranger
     | Finished
     | Lost

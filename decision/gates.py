@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOOP_SILENT_NS = 500_000_000  # `able` not called for so long: the loop hangs, and nobody judges
 _REFRESH_NS = 50_000_000  # outputs are written at least so often, for the coupler's watchdog
+_SLOW_NS = 1_000_000_000  # all readings left out for so long: as good as no answer
 _STOP_PULSE_NS = 1_000_000_000  # how long a part that asks for it keeps the line-stop output on
 _BACKOFF_NS = 50_000_000
 _LONGEST_BACKOFF_NS = 1_000_000_000
@@ -54,7 +55,14 @@ class IoDown:
     reason: str
 
 
-Event = Fate | IoUp | IoDown
+@dataclass(frozen=True)
+class IoSlow:
+    """A reading was left out: it took so long that nobody knows when the counters stood so."""
+
+    doubt_ns: int
+
+
+Event = Fate | IoUp | IoDown | IoSlow
 
 
 @dataclass(frozen=True)
@@ -89,15 +97,18 @@ class Gates:
             raise ConfigurationError("io: gates need an [io] table")
         _check(driver, station)
         self._poll_ns = round(io.poll_ms * 1e6)
+        self._watchdog_ns = round(io.watchdog_ms * 1e6)
         self._line_stop_output = io.line_stop_output
         self._tracker = Tracker(station.gates)
         self._sensors = Sensors(station.gates, driver.counter_bits, self._tracker)
         precision_mm = self._tracker.precision_mm
         self._encoder: Encoder | None = None
+        self._doubt_ns = sys.maxsize  # a reading that is less certain is of no use
         self._mm_per_ns = 0.0  # of a belt without an encoder: that is all there is to know of it
         if station.encoder:
             bits = driver.counter_bits[station.encoder.counter]
             self._encoder = Encoder(bits, station.encoder.mm_per_count, station.encoder.top_speed_mm_s, precision_mm)
+            self._doubt_ns = round(precision_mm / 2 / station.encoder.top_speed_mm_s * 1e9)
         elif station.belt:
             self._mm_per_ns, precision_mm = station.belt.speed_mm_s / 1e9, math.inf
         self._travel = Travel(precision_mm)
@@ -114,7 +125,7 @@ class Gates:
         self._pending: list[_Expected | _Order] = []
         self._up: bool | None = None
         self._outputs: tuple[bool, ...] | None = None  # as the coupler has taken them
-        self._refresh_ns = 0
+        self._written_ns: int | None = None  # when the coupler was written last
         self._stop_until_ns = 0
         self._crash: BaseException | None = None
         self._thread = threading.Thread(target=self._live, name="gates", daemon=True)
@@ -181,6 +192,8 @@ class Gates:
                 self.troubles.io_down(reason)
             case IoUp():
                 self.troubles.io_up()
+            case IoSlow(doubt_ns):
+                self.troubles.io_slow(doubt_ns, time.monotonic_ns())
             case _:
                 self.troubles.note(event, time.monotonic_ns())
 
@@ -206,7 +219,7 @@ class Gates:
                     self._tell([IoDown(str(error))])
             finally:
                 self._driver.close()
-            self._outputs = None
+            self._outputs = self._written_ns = None
             self._tracker.blind()
             self._wait(time.monotonic_ns() + backoff_ns)
             backoff_ns = min(2 * backoff_ns, _LONGEST_BACKOFF_NS)
@@ -228,17 +241,20 @@ class Gates:
         self._driver.open()
         self._write((False,) * self._driver.outputs)
         self._sensors.forget()
-        poll_due_ns = 0
+        poll_due_ns, seen_ns = 0, time.monotonic_ns()
         while not self._closing:
             change_ns = self._change_ns()
             self._take(min(poll_due_ns, change_ns))
             if self._pending or time.monotonic_ns() >= poll_due_ns:
-                self._poll(self._driver.read())
+                if self._poll(self._driver.read()):
+                    self._handle_pending()
+                    seen_ns = time.monotonic_ns()
+                elif time.monotonic_ns() - seen_ns > _SLOW_NS:
+                    raise DeviceError(f"the coupler has answered too slowly for {_SLOW_NS / 1e9:.0f} s")
                 poll_due_ns = time.monotonic_ns() + self._poll_ns
-            self._handle_pending()
             now_ns = time.monotonic_ns()
             self._tracker.able(self._state is not StationState.STOPPED and now_ns - self._renewed_ns < _LOOP_SILENT_NS)
-            self._tracker.move(self._travel.between(now_ns)[0], now_ns)
+            self._move(self._travel.between(now_ns)[0], now_ns)
             self._set_outputs(now_ns)
             self._tell(self._tracker.events())
         self._write((False,) * self._driver.outputs)
@@ -253,7 +269,11 @@ class Gates:
                     self._pending.append(item)
                 item = self._orders.get_nowait()
 
-    def _poll(self, inputs: Inputs) -> None:
+    def _poll(self, inputs: Inputs) -> bool:
+        """Take a reading; return whether it is of use."""
+        if inputs.doubt_ns > self._doubt_ns:
+            self._tell([IoSlow(inputs.doubt_ns)])
+            return False
         if self._encoder is not None and self._encoder_counter is not None:
             why = self._encoder.read(inputs.counts[self._encoder_counter], inputs.read_ns)
             way_mm = self._encoder.way_mm
@@ -263,17 +283,23 @@ class Gates:
             self._lose(why, way_mm)
         self._travel.add(inputs.read_ns, way_mm)
         self._sensors.take(inputs, way_mm)  # before the belt moves on: what it saw counts for windows that begin now
-        self._tracker.move(way_mm, inputs.read_ns)
+        self._move(way_mm, inputs.read_ns)
         if not self._up:
             self._up = True
             self._tell([IoUp()])
+        return True
+
+    def _move(self, way_mm: float, now_ns: int) -> None:
+        if self._written_ns is not None and now_ns - self._written_ns > self._watchdog_ns:
+            self._tracker.unwritten(self._travel.between(self._written_ns + self._watchdog_ns)[0])
+        self._tracker.move(way_mm, now_ns)
 
     def _lose(self, why: str, way_mm: float) -> None:
         self._travel.forget()
         self._tracker.lose(why, way_mm)
 
     def _handle_pending(self) -> None:
-        """Hand over what the loop has said; the belt was just looked at, so that every trigger lies behind us."""
+        """Hand over what the loop has said; the belt was just looked at: every trigger lies before that reading."""
         for item in self._pending:
             if isinstance(item, _Expected):
                 low_mm, high_mm = self._travel.between(item.trigger_ns)
@@ -303,16 +329,18 @@ class Gates:
             outputs[gate.output] = on
         if self._line_stop_output is not None:
             outputs[self._line_stop_output] = self._line_stop or self.stops_line or now_ns < self._stop_until_ns
-        if tuple(outputs) != self._outputs or now_ns >= self._refresh_ns:
+        if tuple(outputs) != self._outputs or now_ns - (self._written_ns or 0) >= _REFRESH_NS:
             self._write(tuple(outputs))
 
     def _write(self, outputs: tuple[bool, ...]) -> None:
+        began_ns = time.monotonic_ns()
         self._driver.write(outputs)
-        now_ns = time.monotonic_ns()
-        self._refresh_ns = now_ns + _REFRESH_NS
+        now_ns, self._written_ns = time.monotonic_ns(), began_ns  # it may have heard that at once
         self._outputs = outputs
-        way_mm = self._travel.between(now_ns)[0]
-        self._tracker.written([outputs[gate.output] for gate in self._gates], way_mm)
+        if now_ns - began_ns > self._watchdog_ns:
+            self._tracker.unwritten(self._travel.between(began_ns + self._watchdog_ns)[0])
+        else:
+            self._tracker.written([outputs[gate.output] for gate in self._gates], self._travel.between(now_ns)[0])
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -325,11 +353,7 @@ def _check(driver: Driver, station: Station) -> None:
     if station.io and station.io.line_stop_output is not None:
         outputs.append(("io: line_stop_output", station.io.line_stop_output))
     inputs = [(f"gates: {gate.name}: input", number) for gate in station.gates for number in gate.inputs]
-    counters = [
-        (f"gates: {gate.name}: ejected.counter", gate.ejected.counter)
-        for gate in station.gates
-        if gate.ejected and gate.ejected.counter is not None
-    ]
+    counters = [(f"gates: {gate.name}: counter", number) for gate in station.gates for number in gate.counters]
     if station.encoder:
         counters.append(("encoder: counter", station.encoder.counter))
     kinds = (

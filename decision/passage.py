@@ -38,14 +38,38 @@ class Part:
     command: GateCommand | None = None
     verdict: Judgement | None = None
     barred: str | None = None  # why no gate acts on it any more
-    gone: bool = False  # ejected, or taken off the belt: there is nothing to pass and nothing to eject
+    taken_off: bool = False  # a part sensor has not seen it: nothing is opened for it
     missed: bool = False
     blind: bool = False  # it cannot be known what sensors would have seen of it
+    crowded: bool = False  # it may pass, and one beside it may not
 
     @property
     def announced(self) -> bool:
         """Whether cameras have seen it."""
         return self.sequence is not None
+
+    @property
+    def ejected(self) -> bool:
+        """Whether it was seen ejected: there is nothing to pass and nothing to eject."""
+        return any(passage.ejected for passage in self.passages)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is not to be expected at a gate."""
+        return self.ejected or self.taken_off
+
+    @property
+    def held_back(self) -> str | None:
+        """Why it was not let pass although it had earned that; None where it was, or had not."""
+        if self.command is not GateCommand.PASS:
+            return None
+        if self.barred is not None:
+            return self.barred
+        if self.taken_off:
+            return "its part sensor did not see it"
+        if self.crowded:
+            return "a part that had not earned to pass was too close"
+        return "it was ejected although its gate stood open" if self.ejected else None
 
     def earned(self, gate: GateSection) -> bool:
         """Tell whether it has been judged such that it may pass a gate."""
@@ -57,7 +81,7 @@ class Part:
 
     def outcome(self, gates: tuple[GateSection, ...]) -> GateOutcome | None:
         """Return what sensors have shown of it; None where that is not known."""
-        if any(passage.ejected for passage in self.passages):
+        if self.ejected:
             return GateOutcome.EJECTED
         watched = all(gate.ejected is not None for gate in gates)
         passed = all(passage.settled and passage.certain and not passage.ejects for passage in self.passages)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from config.gates import GateSection
 from config.messages import GateCommand, Judgement
 from decision.confirmation import Confirmation
-from decision.fates import Accepted, Crowded, Exposed, Fate, Finished, Lost, Missed, Stranger, TakenOff
+from decision.fates import Accepted, Crowded, Exposed, Fate, Finished, Lost, Missed, Reappeared, Stranger, TakenOff
 from decision.passage import Levels, Part, Passage
 
 _FINISHED = 4096  # parts remembered after their end, so that a late or repeated word of them changes nothing
@@ -73,7 +73,9 @@ class Tracker:
         if sequence in self._done:
             return
         if sequence in self._unordered:
-            self._tell_finished(self._unordered.pop(sequence))
+            part = self._unordered.pop(sequence)
+            part.command, part.verdict = command, verdict
+            self._tell_finished(part)
             return
         part = self._known.get(sequence)
         if part is None:
@@ -157,14 +159,12 @@ class Tracker:
         if gate.part is None:
             return
         low_mm, high_mm = low_mm - gate.part.distance_mm, high_mm - gate.part.distance_mm
-        middle_mm, reach_mm = (low_mm + high_mm) / 2, (high_mm - low_mm) / 2 + gate.part.tolerance_mm
-        near = [
-            part
-            for part in self._parts
-            if not part.passages[index].seen and _off_mm(part, middle_mm) <= reach_mm + (part.high_mm - part.low_mm) / 2
-        ]
+        near = self._unseen(index, low_mm, high_mm, gate.part.tolerance_mm)
         if near:
-            min(near, key=lambda part: _off_mm(part, middle_mm)).passages[index].seen = True
+            part = min(near, key=lambda part: _off_mm(part, (low_mm + high_mm) / 2))
+            part.passages[index].seen = True
+            if part.taken_off:
+                self._news.append(Reappeared(gate.name, part.sequence or 0, part.part_id))
             return
         stranger = Part(None, "", low_mm, high_mm, [Passage() for _ in self._gates], barred="no camera has seen it")
         stranger.passages[index].seen = True
@@ -172,13 +172,41 @@ class Tracker:
         if low_mm >= self._trusted_mm:
             self._news.append(Stranger(gate.name))
 
+    def part_unwatched(self, index: int, low_mm: float, high_mm: float, unread_ns: int) -> None:
+        """Say that parts may have passed the part sensor unseen between two ways; told after what was seen there."""
+        gate = self._gates[index]
+        if gate.part is None:
+            return
+        low_mm, high_mm = low_mm - gate.part.distance_mm, high_mm - gate.part.distance_mm
+        for part in self._unseen(index, low_mm, high_mm, gate.part.tolerance_mm):
+            if part.announced and not part.gone:
+                part.blind = True
+                self._miss(part, f"the inputs were not read for {unread_ns / 1e6:.0f} ms while it passed its sensor")
+
     def ejected_seen(self, index: int, now_ns: int) -> None:
         """Take the ejected-part sensor's word: a part was ejected here."""
         untracked = self._way_mm < self._trusted_mm + self._gates[index].end_mm
         part = self._confirmations[index].saw(now_ns, untracked=untracked)
         if part is not None:
-            part.gone = True
             self._finish(part)
+
+    def ejected_unwatched(self, index: int, until_ns: int) -> None:
+        """Say that ejections may have gone unseen until now; told after what was seen."""
+        self._confirmations[index].unwatched(until_ns)
+
+    def unwritten(self, since_mm: float) -> None:
+        """Say that the coupler has heard nothing for so long that from a way on its outputs may be off."""
+        for levels in self._levels:
+            levels.add(since_mm, None)
+
+    def _unseen(self, index: int, low_mm: float, high_mm: float, tolerance_mm: float) -> list[Part]:
+        """Return the parts that a gate's sensor has not seen and that can have been at it."""
+        middle_mm, reach_mm = (low_mm + high_mm) / 2, (high_mm - low_mm) / 2 + tolerance_mm
+        return [
+            part
+            for part in self._parts
+            if not part.passages[index].seen and _off_mm(part, middle_mm) <= reach_mm + (part.high_mm - part.low_mm) / 2
+        ]
 
     def _trust_from(self, way_mm: float) -> None:
         """Know nothing of what is on the belt before a way: the first part that can pass is a window behind it."""
@@ -210,16 +238,19 @@ class Tracker:
 
     def _begin(self, part: Part, index: int, gate: GateSection) -> None:
         passage = part.passages[index]
-        if part.announced and gate.part is not None and not passage.seen and not (part.gone or part.blind):
-            part.gone = True
-            self._news.append(TakenOff(gate.name, part.sequence or 0, part.part_id))
+        if part.announced and gate.part is not None and not passage.seen and not part.gone:
+            if part.blind:
+                self._miss(part, "it cannot be known whether it came to its sensor")
+            else:
+                part.taken_off = True
+                self._news.append(TakenOff(gate.name, part.sequence or 0, part.part_id))
         if part.command is None and part.barred is None:
             self._miss(part, "no command had come when its window began")
         late_mm = self._way_mm - (part.low_mm + gate.start_mm)
         passes = part.passes(gate) and not part.gone
         if passes and gate.at_rest == "eject" and self._crowded(part, gate):
             self._news.append(Crowded(gate.name, part.sequence or 0, part.part_id))
-            passes = False
+            part.crowded, passes = True, False
         passage.ejects = not passes
         opens = passes and gate.at_rest == "eject"
         strikes = gate.at_rest == "pass" and part.barred is None and not part.gone and not passes
@@ -240,7 +271,8 @@ class Tracker:
         if passage.certain or part.gone:
             return
         if passage.acts:
-            self._miss(part, "the gate was not moved in time")
+            unwritten = ": the coupler was not written for longer than its watchdog waits" if None in stood else ""
+            self._miss(part, f"the gate was not moved in time{unwritten}")
         elif gate.at_rest == "eject" and True in stood and not part.earned(gate):
             self._news.append(Exposed(gate.name, part.sequence, part.part_id))
 
@@ -248,7 +280,7 @@ class Tracker:
         return any(
             other is not part
             and not other.passes(gate)
-            and not (other.gone and other.announced)
+            and not (other.ejected and other.announced)
             and other.low_mm - part.high_mm < gate.window_mm
             and part.low_mm - other.high_mm < gate.window_mm
             for other in self._parts
@@ -263,7 +295,7 @@ class Tracker:
                 continue
             if part.passages[index].acts and part.barred is None:
                 acts = True
-            elif gate.at_rest == "eject" and not part.passes(gate) and not (part.gone and part.announced):
+            elif gate.at_rest == "eject" and not part.passes(gate) and not (part.ejected and part.announced):
                 return False
         return acts
 
@@ -303,7 +335,7 @@ class Tracker:
         if len(self._done) > _FINISHED:
             self._done.popitem(last=False)
         outcome = part.outcome(self._gates) if part.passages else None
-        self._news.append(Finished(sequence, part.part_id, outcome))
+        self._news.append(Finished(sequence, part.part_id, outcome, part.held_back))
 
 
 def _under_way(passage: Passage) -> bool:

@@ -29,6 +29,12 @@ class Troubles:
         """Note that they are there."""
         self._io_down = None
 
+    def io_slow(self, doubt_ns: int, now_ns: int) -> None:
+        """Note that a reading was left out."""
+        self.counters["io_slow"] += 1
+        told = f"a reading was left out: its counters may have been read {doubt_ns / 1e6:.0f} ms earlier or later"
+        self._happened["io_slow"] = now_ns, told
+
     def note(self, fate: Fate, now_ns: int) -> None:
         """Count what has become of a part."""
         match fate:
@@ -59,7 +65,14 @@ class Troubles:
 
 
 _Wrong = (
-    fates.Missed | fates.Crowded | fates.Exposed | fates.Unconfirmed | fates.Unexpected | fates.Stranger | fates.Lost
+    fates.Missed
+    | fates.Crowded
+    | fates.Exposed
+    | fates.Reappeared
+    | fates.Stranger
+    | fates.Unconfirmed
+    | fates.Unexpected
+    | fates.Lost
 )
 
 
@@ -72,6 +85,8 @@ def _alarm(fate: _Wrong) -> tuple[str, str]:
             told = "parts_too_close", f"gate {gate}: good part {part_id} was ejected with one beside it"
         case fates.Exposed(gate, _, part_id):
             told = "gate_open_too_long", f"gate {gate}: part {part_id} may have passed"
+        case fates.Reappeared(gate, _, part_id):
+            told = "part_sensor_blind", f"gate {gate}: part {part_id} came, and its part sensor had not seen it"
         case fates.Unconfirmed(gate, _, part_id):
             told = "reject_unconfirmed", f"gate {gate}: part {part_id} was not seen ejected"
         case fates.Unexpected(gate, _, part_id):

@@ -107,11 +107,13 @@ class Driver:
         )
 
     def read(self) -> Inputs:
-        """Read the counters in one request, then the inputs in another."""
-        began_ns = time.monotonic_ns()
+        """Read the inputs in one request, then the counters in another."""
+        asked_ns = time.monotonic_ns()
+        bits = self._read_bits()
+        answered_ns = time.monotonic_ns()
         counts = self._read_counts()
-        read_ns = (began_ns + time.monotonic_ns()) // 2
-        return Inputs(self._read_bits(), counts, read_ns)
+        doubt_ns = (time.monotonic_ns() - answered_ns) // 2
+        return Inputs(bits, (asked_ns, answered_ns), counts, answered_ns + doubt_ns, doubt_ns)
 
     def _read_counts(self) -> tuple[int, ...]:
         counters = self._options.counters

@@ -118,6 +118,9 @@ class Line:
     def earned(self, body: Body, gate: GateSection) -> bool:
         return body.verdict is not None and (body.verdict is Judgement.PASS or body.verdict not in gate.ejects)
 
+    def is_pass(self, sequence: int) -> bool:
+        return any(body.sequence == sequence and body.verdict is Judgement.PASS for body in self.bodies)
+
     def acted_on(self, body: Body, index: int) -> bool:
         gate = self.gates[index]
         within = body.at_mm + gate.start_mm <= self.way_mm < body.at_mm + gate.end_mm
@@ -236,6 +239,31 @@ class World(Line, RuleBasedStateMachine):
         if near:
             near[max(0, len(near) - 1 - back)].on_belt = False
 
+    @rule(back=st.integers(0, 5))
+    def part_sensor_does_not_see(self, back: int) -> None:
+        """A part that stays on the belt passes its sensors unseen: it is held back, and told when it comes again."""
+        near = [body for body in self.bodies if body.on_belt and body.sequence is not None and not body.sensed]
+        if near:
+            near[max(0, len(near) - 1 - back)].sensed = set(range(len(self.gates)))
+
+    @precondition(lambda self: self.gates[0].part is not None)
+    @rule(distance_mm=st.floats(5, 80))
+    def inputs_are_not_read(self, distance_mm: float) -> None:
+        """For longer than a pulse: parts pass the sensors, and fall past them, unseen."""
+        self.now_ns += round(distance_mm * MS)
+        before_mm, self.way_mm = self.way_mm, self.way_mm + distance_mm
+        self.be_ejected_or_pass(checked=False)
+        self.edges = [edge for edge in self.edges if edge[0] > self.now_ns]
+        for body in self.bodies:
+            for index, gate in enumerate(self.gates):
+                if gate.part and before_mm < body.at_mm + gate.part.distance_mm <= self.way_mm:
+                    body.sensed.add(index)
+        for index in range(len(self.gates)):
+            self.tracker.part_unwatched(index, before_mm, self.way_mm, round(distance_mm * MS))
+            self.tracker.ejected_unwatched(index, self.now_ns)
+        self.tracker.move(self.way_mm, self.now_ns)
+        self.act()
+
     @precondition(lambda self: self.gates[0].part is not None)
     @rule()
     def part_is_put_on(self) -> None:
@@ -259,6 +287,16 @@ class World(Line, RuleBasedStateMachine):
         assert len(accepted) == len(set(accepted))
         assert len(missed) == len(set(missed))
         assert set(accepted) | set(missed) == set(announced)
+        taken_off = {one.sequence for one in self.told if isinstance(one, fates.TakenOff)}
+        reappeared = {one.sequence for one in self.told if isinstance(one, fates.Reappeared)}
+        assert reappeared <= taken_off
+        for one in self.told:
+            if isinstance(one, fates.Finished):
+                passed = one.outcome is GateOutcome.PASSED
+                assert not (passed and one.held_back), one
+                assert one.held_back or one.outcome is not GateOutcome.EJECTED or not self.is_pass(one.sequence), one
+                if one.outcome is GateOutcome.EJECTED and one.sequence in taken_off:
+                    assert one.sequence in reappeared, one
         for one in self.told:
             event(type(one).__name__)
             if isinstance(one, fates.Finished):

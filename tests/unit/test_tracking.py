@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from config.gates import EjectedSensor, GateSection
+import pytest
+
+from config.gates import EjectedSensor, GateSection, PartSensor
 from config.messages import GateCommand, GateOutcome, Judgement
 from decision import fates
 from decision.coupler import Inputs
@@ -16,12 +18,21 @@ from decision.troubles import Troubles
 MS = 1_000_000
 SENSOR = EjectedSensor(counter=1, after_ms=30, tolerance_ms=20)
 GATE = GateSection(name="reject", output=0, distance_mm=100, window_mm=40, ejected=SENSOR, bin_full_input=0)
+WATCHED = GateSection(
+    name="reject",
+    output=0,
+    distance_mm=100,
+    window_mm=40,
+    part=PartSensor(input=1, distance_mm=60, tolerance_mm=4, pulse_ms=20),
+    ejected=EjectedSensor(input=2, after_ms=30, tolerance_ms=20, pulse_ms=20),
+)
 
 
 class Belt:
     """A belt at 1 mm in 1 ms."""
 
     def __init__(self, *gates: GateSection) -> None:
+        self.gates = gates
         self.tracker = Tracker(gates)
         self.way_mm = 0.0
         self.told: list[fates.Fate] = []
@@ -147,8 +158,10 @@ def test_a_reject_that_is_not_seen_and_an_ejection_that_nobody_wants() -> None:
     belt.tracker.ejected_seen(0, belt.now_ns)
     belt.run_to(510)
     assert belt.having(fates.Unexpected)[1:] == [fates.Unexpected("reject", None, "")]
-    ends = {1: None, 2: GateOutcome.EJECTED}
-    assert belt.having(fates.Finished) == [fates.Finished(number, f"p{number}", end) for number, end in ends.items()]
+    assert belt.having(fates.Finished) == [
+        fates.Finished(1, "p1", None),
+        fates.Finished(2, "p2", GateOutcome.EJECTED, "it was ejected although its gate stood open"),
+    ]
 
 
 def test_a_gate_that_passes_at_rest_strikes_for_its_verdicts_alone() -> None:
@@ -165,6 +178,110 @@ def test_a_gate_that_passes_at_rest_strikes_for_its_verdicts_alone() -> None:
         belt.part(1, verdict)
         belt.run_to(400)
         assert len(belt.open_mm) == strikes
+
+
+def reading(belt: Belt, *, part: bool = False, ejected: bool = False) -> tuple[Inputs, float]:
+    return Inputs((False, part, ejected), (belt.now_ns, belt.now_ns), (), belt.now_ns, 0), belt.way_mm
+
+
+def test_a_part_whose_sensor_was_not_read_is_a_miss_with_its_reason_and_not_taken_off() -> None:
+    belt = Belt(WATCHED)
+    sensors = Sensors((WATCHED,), (), belt.tracker)
+    belt.part(1, Judgement.PASS)
+    for way_mm in (130, 145, 150, 171):  # it was at the sensor at 160; a pulse has 20 mm
+        belt.run_to(way_mm)
+        sensors.take(*reading(belt))
+    belt.run_to(400)
+    why = "the inputs were not read for 21 ms while it passed its sensor"
+    assert belt.having(fates.Missed) == [fates.Missed(1, "p1", why)]
+    assert belt.having(fates.Finished) == [fates.Finished(1, "p1", None, why)]
+    assert not belt.having(fates.TakenOff)
+    assert belt.open_mm == []
+
+
+def test_where_ejections_went_unseen_nothing_is_said_of_what_can_have_been_among_them() -> None:
+    for unread_mm, outcome in ((20, GateOutcome.PASSED), (21, None)):
+        belt = Belt(GATE, WATCHED.model_copy(update={"name": "second", "distance_mm": 130, "part": None}))
+        sensors = Sensors((GATE.model_copy(update={"ejected": None}), belt.gates[1]), (), belt.tracker)
+        belt.part(1, Judgement.PASS)
+        for way_mm in (240, 260, 260 + unread_mm, 265 + unread_mm):
+            belt.run_to(way_mm)
+            sensors.take(*reading(belt))
+        belt.run_to(500)
+        assert [one.outcome for one in belt.having(fates.Finished)] == [outcome]
+        assert not belt.having(fates.Missed)
+
+
+def test_a_sensor_that_counts_misses_nothing_between_two_readings() -> None:
+    gate = WATCHED.model_copy(update={"part": PartSensor(counter=0, distance_mm=60, tolerance_mm=4)})
+    belt = Belt(gate)
+    sensors = Sensors((gate,), (16,), belt.tracker)
+    belt.part(1, Judgement.PASS)
+    for way_mm, count in ((130, 65535), (171, 0)):
+        belt.run_to(way_mm)
+        sensors.take(Inputs((False,) * 3, (belt.now_ns, belt.now_ns), (count,), belt.now_ns, 0), belt.way_mm)
+    belt.run_to(400)
+    assert belt.open_mm[0] == 180
+    assert not belt.having(fates.Missed)
+
+
+def test_a_part_said_to_be_taken_off_that_is_seen_ejected_is_an_alarm() -> None:
+    belt = Belt(WATCHED)
+    belt.part(1, Judgement.PASS)
+    belt.run_to(230)
+    belt.tracker.ejected_seen(0, belt.now_ns)
+    belt.run_to(400)
+    assert belt.having(fates.TakenOff) == [fates.TakenOff("reject", 1, "p1")]
+    assert belt.having(fates.Reappeared) == [fates.Reappeared("reject", 1, "p1")]
+    assert belt.having(fates.Finished) == [
+        fates.Finished(1, "p1", GateOutcome.EJECTED, "its part sensor did not see it")
+    ]
+    troubles = Troubles(Counter())
+    for one in belt.told:
+        troubles.note(one, 0)
+    assert troubles.alarms(0, ()) == {
+        "part_sensor_blind": "gate reject: part p1 came, and its part sensor had not seen it"
+    }
+
+
+def test_a_part_said_to_be_taken_off_that_comes_to_the_next_sensor_is_an_alarm() -> None:
+    second = WATCHED.model_copy(
+        update={
+            "name": "second",
+            "output": 1,
+            "distance_mm": 200,
+            "part": PartSensor(input=3, distance_mm=150, tolerance_mm=4),
+        }
+    )
+    belt = Belt(WATCHED, second)
+    belt.part(1, Judgement.PASS)
+    belt.run_to(250)
+    belt.tracker.part_seen(1, 250, 250)
+    belt.run_to(500)
+    assert belt.having(fates.Reappeared) == [fates.Reappeared("second", 1, "p1")]
+
+
+def test_what_is_said_to_be_taken_off_and_was_a_reject_opens_nothing_beside_it() -> None:
+    belt = Belt(WATCHED)
+    belt.part(1, Judgement.PASS)
+    belt.run_to(130)
+    belt.part(2, Judgement.REJECT)  # within a window of it, and its sensor does not see it
+    belt.run_to(160)
+    belt.tracker.part_seen(0, 160, 160)
+    belt.run_to(400)
+    assert belt.having(fates.Crowded) == [fates.Crowded("reject", 1, "p1")]
+    assert belt.open_mm == []
+
+
+@pytest.mark.parametrize(("from_mm", "misses"), [(184, True), (216, False)])
+def test_a_coupler_that_was_not_written_for_long_may_have_closed_the_gate(from_mm: int, misses: bool) -> None:  # noqa: FBT001 - pytest gives it
+    belt = Belt(GATE)
+    belt.part(1, Judgement.PASS)
+    belt.run_to(200)
+    belt.tracker.unwritten(from_mm)
+    belt.run_to(400)
+    told = "the gate was not moved in time: the coupler was not written for longer than its watchdog waits"
+    assert belt.having(fates.Missed) == ([fates.Missed(1, "p1", told)] if misses else [])
 
 
 def test_lost_ways_leave_every_part_to_the_gate_at_rest_and_a_new_one_is_followed() -> None:
@@ -190,7 +307,7 @@ def test_sensors_count_what_a_counter_counts_round_its_end_and_not_its_reset() -
     belt.run_to(220)
     sensors = Sensors((GATE,), (32, 16), belt.tracker)
     for count, full in ((65535, False), (1, True), (40_000, True), (40_000, False)):
-        sensors.take(Inputs((full,), (0, count), belt.now_ns), belt.way_mm)
+        sensors.take(Inputs((full,), (belt.now_ns, belt.now_ns), (0, count), belt.now_ns, 0), belt.way_mm)
         assert bool(sensors.full_bins) is full
     belt.run_to(221)
     assert belt.having(fates.AsCommanded) == [fates.AsCommanded("reject", ejected=True)] * 2
