@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +23,12 @@ from config import bus
 from config.errors import BundleError, ConfigurationError, InputError, StoreError
 from config.log import Condition, logger
 from config.messages import Answered, AnyMessage, Credit, Frame, Loss, Prediction, Reason
+from config.messages import Clock as TheirClock
 from config.ring import RingReader
 from config.service import Service
 from inference.batching import Batch, Batcher, Costs
 from inference.bundle import Bundle
+from inference.clock import Clock
 from inference.engine import Engine
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ class _Waiting:
     engine: Engine
     pixels: bytes | None
     received_ns: int
+    offset_ns: int  # of the grabber's clock; what is told of times is told by it
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ class _Loaded:
 class Worker(Service):
     """The service of one accelerator, or of some threads of the CPU."""
 
-    def __init__(self, home: Home, number: int, trust: TrustStore) -> None:
-        super().__init__(f"worker-{number}", home)
+    def __init__(self, home: Home, name: str, trust: TrustStore) -> None:
+        """Name the worker as no other worker of the station is, whatever machine that runs on."""
+        super().__init__(name, home)
         self._station = home.read_station()
         self._trust = trust
         self._buckets = self._station.workers.buckets
@@ -71,6 +76,7 @@ class Worker(Service):
         self._batcher: Batcher[_Waiting] = Batcher()
         self._costs: dict[tuple[str, tuple[int, int, int]], Costs] = {}  # by bundle and frame shape
         self._rings: dict[str, RingReader] = {}
+        self._clocks: dict[str, Clock] = {}  # of cameras' machines; none of this one
         self._credit_due_ns = 0
         self._shed = Condition("shed_frame", self.counters)
         self._shed_ns = 0
@@ -91,15 +97,23 @@ class Worker(Service):
             identity = f"{self.name}.{os.getpid()}"
             socket = self.bus.connect(zmq.DEALER, self.home.endpoint(f"camera.{section.name}"), identity)
             self._cameras[section.name] = socket
-            self.watch(socket, bus.Receiver(socket, self._receive, self.counters))
+            if not self.home.endpoint(f"camera.{section.name}").startswith("ipc://"):
+                self._clocks[section.name] = Clock()
+            self.watch(socket, bus.Receiver(socket, partial(self._receive, section.name), self.counters))
 
     def tick(self, now_ns: int) -> None:
         """Grant credit and run the most urgent batch."""
         if now_ns >= self._credit_due_ns:
             self._credit_due_ns = now_ns + _CREDIT_NS
             for camera, socket in self._cameras.items():
-                local = self.home.endpoint(f"camera.{camera}").startswith("ipc://")
-                bus.send(socket, Credit(worker=self.name, capacity=self._buckets[-1], shares_memory=local))
+                known = camera not in self._clocks or self._clocks[camera].offset_ns is not None
+                credit = Credit(
+                    worker=self.name,
+                    capacity=self._buckets[-1] if known else 0,  # without its clock no deadline means anything
+                    shares_memory=camera not in self._clocks,
+                    sent_ns=time.monotonic_ns(),
+                )
+                bus.send(socket, credit)
         if not len(self._batcher):
             return
         batch, given_up = self._batcher.take(now_ns)
@@ -127,7 +141,9 @@ class Worker(Service):
         logger().info("bundle loaded", **said, ms_for_each_frame_of_a_batch=each_ms)
         return _Loaded(engine, costs)
 
-    def _receive(self, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
+    def _receive(self, camera: str, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
+        if isinstance(message, TheirClock):
+            self._clocks[camera].answer(message.asked_ns, message.now_ns, time.monotonic_ns())
         if not isinstance(message, Frame):
             return
         self.counters["frames"] += 1
@@ -140,8 +156,10 @@ class Worker(Service):
         now_ns = time.monotonic_ns()
         key = loaded.engine.digest, message.shape
         costs = self._costs.get(key) or self._costs.setdefault(key, loaded.costs.anew())
-        waiting = _Waiting(message, loaded.engine, payload[0] if payload else None, now_ns)
-        self._batcher.put(key, costs, message.camera, message.deadline_ns - _HANDOVER_NS, now_ns, waiting)
+        offset_ns = (self._clocks[camera].offset_ns or 0) if camera in self._clocks else 0
+        waiting = _Waiting(message, loaded.engine, payload[0] if payload else None, now_ns, offset_ns)
+        deadline_ns = message.deadline_ns - offset_ns - _HANDOVER_NS
+        self._batcher.put(key, costs, message.camera, deadline_ns, now_ns, waiting)
 
     def _give_up(self, waiting: Sequence[_Waiting], now_ns: int) -> None:
         """Tell decision at once of frames that cannot be judged in time any more."""
@@ -151,8 +169,7 @@ class Worker(Service):
             return
         self._shed_ns = now_ns
         for one in waiting:
-            late_ms = (now_ns - one.frame.deadline_ns) / 1e6
-            self._shed.occur(frame_id=one.frame.frame_id, past_deadline_ms=round(late_ms, 1))
+            self._shed.occur(frame_id=one.frame.frame_id)
             loss = Loss(part_id=one.frame.part_id, camera=one.frame.camera, reason=Reason.LATE)
             bus.send(self._predictions, loss)
         self._answer([one.frame for one in waiting])
@@ -184,9 +201,9 @@ class Worker(Service):
                 bundle_digest=engine.digest,
                 worker=self.name,
                 batch_size=len(batch),
-                received_ns=waiting.received_ns,
-                started_ns=started_ns,
-                finished_ns=finished_ns,
+                received_ns=waiting.received_ns + waiting.offset_ns,
+                started_ns=started_ns + waiting.offset_ns,
+                finished_ns=finished_ns + waiting.offset_ns,
             )
             bus.send(self._predictions, prediction, [np.ascontiguousarray(anomaly_map, np.float32).tobytes()])
         self.counters["predictions"] += len(batch)
