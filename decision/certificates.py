@@ -14,9 +14,13 @@ def encoding(content: bytes) -> Literal["pem", "der"]:
     return "pem" if content.startswith(_PEM) else "der"
 
 
+def load(content: bytes) -> x509.Certificate:
+    """Read a certificate; ValueError if it is none."""
+    return (x509.load_pem_x509_certificate if encoding(content) == "pem" else x509.load_der_x509_certificate)(content)
+
+
 def application_uri(content: bytes) -> str | None:
     """Return the application that a certificate was made for, which must call itself so; ValueError if it is none."""
-    load = x509.load_pem_x509_certificate if encoding(content) == "pem" else x509.load_der_x509_certificate
     try:
         names = load(content).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

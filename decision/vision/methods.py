@@ -1,4 +1,4 @@
-"""The methods of OPC 40100-1 that only look: results (7.10.2) and recipes (7.5.2)."""
+"""The methods of OPC 40100-1 that only look: results (7.10.2), recipes (7.5.2) and configurations (7.2.2)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from asyncua import ua
-from asyncua.ua.status_codes import StatusCodes
 
 from config.recipe import Recipe
+from decision.vision.arguments import Method
 from decision.vision.results import UNKNOWN, Results, matches, types
 
 _COMPONENTS: Final = (
@@ -25,9 +25,23 @@ class Answers:
 
     def __init__(self, results: Results, recipes: Mapping[str, Recipe]) -> None:
         self._results = results
-        self._recipes = recipes
+        self.recipes = recipes
         self.ids: dict[str, Any] = {}  # recipe -> its RecipeIdInternalDataType
+        self.configuration: Any = None  # the one that there is, a ConfigurationDataType
         self.prepared: str | None = None  # the recipe that parts are judged by
+
+    def methods(self) -> dict[str, Method]:
+        """Return the methods by their browse names."""
+        return {
+            "GetResultById": self.get_result,
+            "GetResultComponentsById": self.get_components,
+            "GetResultListFiltered": self.list_results,
+            "GetRecipeListFiltered": self.list_recipes,
+            "GetConfigurationList": self.list_configurations,
+            "GetConfigurationById": self.get_configuration,
+            "ReleaseResultHandle": _release,
+            "ReleaseRecipeHandle": _release,
+        }
 
     async def get_result(self, _parent: ua.NodeId, result_id: ua.Variant, _timeout: ua.Variant) -> list[ua.Variant]:
         """Answer GetResultById."""
@@ -52,17 +66,28 @@ class Answers:
         external, product, prepared, most, start, _timeout = (argument.Value for argument in arguments)
         found = [
             self.ids[name]
-            for name, recipe in self._recipes.items()
+            for name, recipe in self.recipes.items()
             if (not external or not external.Id or external.Id == str(recipe.job))
             and (not product or not product.Id or product.Id == recipe.product)
             and (int(prepared) == _DO_NOT_CARE or bool(int(prepared)) == (name == self.prepared))
         ]
         return _page(found, most, start)
 
+    async def list_configurations(self, _parent: ua.NodeId, *arguments: ua.Variant) -> list[ua.Variant]:
+        """Answer GetConfigurationList."""
+        most, start, _timeout = (argument.Value for argument in arguments)
+        return _page([self.configuration], most, start)
 
-async def not_supported(_parent: ua.NodeId, *_arguments: ua.Variant) -> ua.StatusCode:
-    """Answer a method that would control the station."""
-    return ua.StatusCode(ua.UInt32(StatusCodes.BadNotSupported))
+    async def get_configuration(self, _parent: ua.NodeId, wanted: ua.Variant, _timeout: ua.Variant) -> list[ua.Variant]:
+        """Answer GetConfigurationById."""
+        known = wanted.Value is not None and wanted.Value.Id == self.configuration.InternalId.Id
+        found = self.configuration if known else types.ConfigurationDataType()
+        return [_handle(), ua.Variant(found, ua.VariantType.ExtensionObject), _error(0 if known else UNKNOWN)]
+
+
+async def _release(_parent: ua.NodeId, handle: ua.Variant) -> list[ua.Variant]:
+    """Answer ReleaseResultHandle and ReleaseRecipeHandle: 0 is the one handle that is ever given."""
+    return [_error(UNKNOWN if handle.Value else 0)]
 
 
 def _page(found: list[Any], most: int, start: int) -> list[ua.Variant]:

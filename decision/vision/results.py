@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -59,8 +60,11 @@ class Results:
         return [result for result in reversed(self._kept.values()) if wanted(result)]
 
 
-def result_of(verdict: Verdict, job: int | None, job_id: str) -> Any:  # noqa: ANN401 - as above
-    """Return a part's ResultDataType; `job` is what the PLC calls the recipe."""
+def result_of(verdict: Verdict, job: int | None, job_id: str, meas_id: object = None, part_id: object = None) -> Any:  # noqa: ANN401 - as above
+    """Return a part's ResultDataType; `job` is what the PLC calls the recipe.
+
+    `meas_id` and `part_id` are what the client that has started the job calls measurement and part.
+    """
     took_ms = (verdict.judged_ns - verdict.trigger_ns) / 1e6
     began = verdict.trigger_time_ns / 1e9
     return types.ResultDataType(
@@ -69,7 +73,8 @@ def result_of(verdict: Verdict, job: int | None, job_id: str) -> Any:  # noqa: A
         IsPartial=False,
         IsSimulated=False,
         ResultState=FAILED if verdict.verdict is Judgement.FAULT else COMPLETED,
-        PartId=types.PartIdDataType(Id=verdict.part_id),
+        MeasId=meas_id,
+        PartId=part_id or types.PartIdDataType(Id=verdict.part_id),
         ExternalRecipeId=None if job is None else types.RecipeIdExternalDataType(Id=str(job)),
         InternalRecipeId=_recipe_id(verdict.recipe, verdict.recipe_version, verdict.recipe_digest),
         ProductId=types.ProductIdDataType(Id=verdict.product),
@@ -86,6 +91,16 @@ def result_of(verdict: Verdict, job: int | None, job_id: str) -> Any:  # noqa: A
 def recipe_id(name: str, recipe: Recipe, digest: str) -> Any:  # noqa: ANN401 - as above
     """Return a recipe's RecipeIdInternalDataType."""
     return _recipe_id(name, recipe.version, digest)
+
+
+def configuration(name: str, content: bytes, modified: datetime) -> Any:  # noqa: ANN401 - as above
+    """Return the ConfigurationDataType of the station file."""
+    hashed = hashlib.sha256(content).digest()
+    return types.ConfigurationDataType(
+        HasTransferableDataOnFile=False,
+        InternalId=types.ConfigurationIdDataType(Id=name, Hash=hashed, HashAlgorithm="SHA-256"),
+        LastModified=modified,
+    )
 
 
 def _content(verdict: Verdict) -> list[ua.Variant]:

@@ -1,7 +1,7 @@
 """The address space of OPC 40100-1 (Machine Vision 1.0), filled with one station; lives in one asyncio loop.
 
-The types are the OPC Foundation's own file (MIT licence, unchanged). It can be looked at and not be changed: methods
-that control a vision system answer BadNotSupported, for here the PLC leads.
+The types are the OPC Foundation's own file (MIT licence, unchanged). Everybody may look; the methods that control the
+station are for those who are known by their certificates, and the decision stage carries them out, or does not.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ from typing import Any, Final
 
 from asyncua import ua
 from asyncua.common.node import Node
-from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.event_generator import EventGenerator
 from asyncua.server.server import Server
-from asyncua.server.user_managers import UserManager
+from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 
 from config import recipe as recipes
 from config.errors import ConfigurationError
-from config.messages import Verdict
+from config.messages import Control, Controlled, Standing, Verdict
 from config.station import Station
 from decision.certificates import application_uri, encoding
-from decision.vision.methods import Answers, not_supported, variant_type
-from decision.vision.results import Results, make_types, recipe_id, result_of, types
+from decision.vision import arguments
+from decision.vision.callers import Callers, Sessions
+from decision.vision.methods import Answers, variant_type
+from decision.vision.orders import Denied, Job, Orders
+from decision.vision.results import Results, configuration, make_types, recipe_id, result_of, types
 from decision.vision.states import Transition, VisionState, path
 
 URI: Final = "http://opcfoundation.org/UA/MachineVision"
 _NODESET: Final = Path(__file__).with_name("Opc.Ua.MachineVision.NodeSet2.xml.gz")
 _TYPES: Final = {  # numeric ids in the nodeset
     "VisionSystemType": 1003,
+    "ConfigurationManagementType": 1006,
     "RecipeManagementType": 1004,
     "ResultManagementType": 1007,
     "RecipeFolderType": 1008,
@@ -50,24 +53,15 @@ _TYPES: Final = {  # numeric ids in the nodeset
     "JobStartedEventType": 1013,
     "ResultReadyEventType": 1024,
 }
+_OPTIONAL: Final = {  # methods that the station has, on their types
+    "VisionStateMachine": (7095,),  # SelectModeAutomatic
+    "RecipeManagement": (7060, 7059, 7056),  # PrepareProduct, UnprepareProduct, ReleaseRecipeHandle
+    "ResultManagement": (7090,),  # ReleaseResultHandle
+}
 _INFORMATION, _ALARM = 100, 700  # severities
 
 logging.getLogger("asyncua").addHandler(logging.NullHandler())  # what it raises is told by the service, once
 logging.getLogger("asyncua").propagate = False
-
-
-class _Onlookers(UserManager):
-    """Everybody may look and nobody may change anything."""
-
-    def get_user(
-        self,
-        iserver: object,  # noqa: ARG002 - the library's signature
-        username: str | None = None,  # noqa: ARG002 - as above
-        password: str | None = None,  # noqa: ARG002 - as above
-        certificate: object = None,  # noqa: ARG002 - as above
-    ) -> User | None:
-        """Return who is asking."""
-        return User(role=UserRole.User)
 
 
 @dataclass
@@ -92,17 +86,21 @@ class _Machine:
 class VisionServer:
     """A station as a vision system. `open` first, then tell it what happens; all in the same loop."""
 
-    def __init__(self, station: Station) -> None:
-        """Name the station; recipes are read from its files."""
+    def __init__(self, station: Station, modified: datetime, send: Callable[[Control | Denied], None]) -> None:
+        """Name the station, last `modified` then; recipes are read from its files. Orders are handed to `send`."""
         self._station = station
+        self._modified = modified
         self._recipes = station.read_recipes()
         self._uri = f"urn:andon:{station.line}:{station.station}"
-        self._server = Server(user_manager=_Onlookers())
+        controllers = station.opcua.controllers if station.opcua else {}
+        self._server = Server(iserver=Sessions(user_manager=Callers(controllers)))
         self._results = Results()
         self._turn = asyncio.Lock()  # one transition or event after the other, in the order in which they were told
         self._state = VisionState.PREOPERATIONAL
-        self._job = 0
+        self._order: int | None = None  # the last one that is shown
+        self._job = Job()
         self._answers = Answers(self._results, self._recipes)
+        self._orders = Orders(send, self._answers, lambda: self._job_id)
         self._is_prepared: dict[str, Node] = {}
 
     async def open(self) -> None:
@@ -127,18 +125,29 @@ class VisionServer:
         """Say goodbye to every client."""
         await self._server.stop()
 
-    async def stand(self, state: VisionState, why: str, prepared: str | None) -> None:
-        """Go to a state by the standard's transitions; `prepared` is the recipe that parts are judged by."""
+    async def stand(self, state: VisionState, why: str, standing: Standing | None) -> None:
+        """Go to a state by the standard's transitions, automatic ones or those of an order that is not shown yet."""
         async with self._turn:
+            prepared, method = None, ""
+            if standing is not None:
+                prepared = standing.recipe
+                method = standing.method if self._order not in (None, standing.order) else ""
+                self._order = standing.order
             if prepared != self._answers.prepared:
-                await self._prepare(prepared)
-            for transition in path(self._state, state):
+                await self._prepare(prepared, method)
+            for transition in path(self._state, state, method):
                 await self._go(transition, why)
+
+    async def answered(self, answer: Controlled) -> None:
+        """Tell the client what became of its order, once that is shown."""
+        async with self._turn:
+            self._orders.answered(answer)
 
     async def judged(self, verdict: Verdict) -> None:
         """Keep a part's result and tell that it is ready."""
         known = self._recipes.get(verdict.recipe)
-        result = result_of(verdict, known.job if known else None, self._job_id)
+        job = self._job
+        result = result_of(verdict, known.job if known else None, self._job_id, job.meas_id, job.part_id)
         self._results.add(result)
         fields = {name: getattr(result, name) for name in _RESULT_FIELDS}
         async with self._turn:
@@ -181,26 +190,36 @@ class VisionServer:
         )
         await self._machines[0].enter(VisionState.PREOPERATIONAL)
         await self._machines[1].enter(None)
-        results = await self._add(system, "VisionSystem", self._named("ResultManagement"), "ResultManagementType")
-        management = await self._add(system, "VisionSystem", self._named("RecipeManagement"), "RecipeManagementType")
+        management = [
+            await self._add(system, "VisionSystem", self._named(name), f"{name}Type")
+            for name in ("ResultManagement", "RecipeManagement", "ConfigurationManagement")
+        ]
+        await self._offer({**self._answers.methods(), **self._orders.methods()}, machine, automatic, *management)
+        recipe_management = management[1]
         folder = await self._add(
-            management, "VisionSystem.RecipeManagement", self._named("Recipes"), "RecipeFolderType"
+            recipe_management, "VisionSystem.RecipeManagement", self._named("Recipes"), "RecipeFolderType"
         )
         for recipe in self._recipes:
-            await self._add_recipe(folder, recipe)
-        offered: dict[str, Callable[..., Any]] = {
-            "GetResultById": self._answers.get_result,
-            "GetResultComponentsById": self._answers.get_components,
-            "GetResultListFiltered": self._answers.list_results,
-            "GetRecipeListFiltered": self._answers.list_recipes,
-        }
-        for owner in (machine, automatic, results, management, *await folder.get_children()):
-            for method in await owner.get_methods():
-                callback = offered.get(str((await method.read_browse_name()).Name), not_supported)
-                server.link_method(method, callback)
+            await self._offer(self._orders.of_recipe(recipe), await self._add_recipe(folder, recipe))
+        content = self._station.model_dump_json().encode()
+        self._answers.configuration = configuration(self._station.station, content, self._modified)
         self._events: dict[str, EventGenerator] = {}
         for event in (name for name in _TYPES if name.endswith("EventType")):
             self._events[event] = await server.get_event_generator(self._type(event), emitting_node=system.nodeid)
+
+    async def _offer(self, methods: Mapping[str, arguments.Method], *owners: Node) -> None:
+        """Link the methods of objects, with those that the standard leaves open."""
+        for owner in owners:
+            for optional in _OPTIONAL.get(str((await owner.read_browse_name()).Name), ()):
+                method = ua.NodeId(ua.Int32(optional), ua.Int16(self._vision))
+                await owner.add_reference(method, ua.NodeId(ua.Int32(ObjectIds.HasComponent)), bidirectional=False)
+            for node in await owner.get_methods():
+                try:
+                    takes = await (await node.get_child("0:InputArguments")).read_value()
+                except ua.uaerrors.BadNoMatch:
+                    takes = []
+                name = str((await node.read_browse_name()).Name)
+                self._server.link_method(node, arguments.checked(methods[name], takes))
 
     async def _add(self, parent: Node, within: str, name: ua.QualifiedName, kind: str) -> Node:
         """Add an object of the standard's type, without its optional members."""
@@ -216,7 +235,7 @@ class VisionServer:
         names = {str((await member.read_browse_name()).Name): member.nodeid for member in members}
         return _Machine(current, await current.get_child("0:Id"), names)
 
-    async def _add_recipe(self, folder: Node, name: str) -> None:
+    async def _add_recipe(self, folder: Node, name: str) -> Node:
         recipe, file = self._recipes[name], self._station.recipes[name]
         own_name = ua.QualifiedName(name, ua.UInt16(self._own))
         node = await self._add(folder, "VisionSystem.RecipeManagement.Recipes", own_name, "RecipeType")
@@ -228,10 +247,11 @@ class VisionServer:
         await (await node.get_child(f"{self._vision}:LastModified")).write_value(modified)
         self._is_prepared[name] = await node.get_child(f"{self._vision}:IsPrepared")
         await self._is_prepared[name].write_value(False)
+        return node
 
-    async def _prepare(self, name: str | None) -> None:
-        if self._state is VisionState.CONTINUOUS_EXECUTION:
-            for transition in path(self._state, VisionState.INITIALIZED):
+    async def _prepare(self, name: str | None, method: str) -> None:
+        if self._state is VisionState.READY or self._state.executing:
+            for transition in path(self._state, VisionState.INITIALIZED, method):
                 await self._go(transition, "changeover")
         for other, node in self._is_prepared.items():
             await node.write_value(other == name)
@@ -262,9 +282,10 @@ class VisionServer:
         elif source is VisionState.ERROR:
             await self._tell("ErrorResolvedEventType", "error resolved", fields)
         elif target is VisionState.READY:
-            self._job += source is VisionState.INITIALIZED
             await self._tell("ReadyEventType", "ready", {"JobId": types.JobIdDataType(Id=self._job_id)})
-        elif target is VisionState.CONTINUOUS_EXECUTION:
+        elif target.executing:
+            said = self._orders.next_job
+            self._job = Job(self._job.number + 1, said.meas_id, said.part_id)
             await self._tell("JobStartedEventType", self._job_id, {"JobId": types.JobIdDataType(Id=self._job_id)})
 
     async def _tell(self, kind: str, message: str, fields: Mapping[str, Any], severity: int = _INFORMATION) -> None:
@@ -276,7 +297,7 @@ class VisionServer:
 
     @property
     def _job_id(self) -> str:
-        return f"{self._station.station}-{self._job}"
+        return f"{self._station.station}-{self._job.number}"
 
     def _job_of(self, name: str) -> str:
         return str(self._recipes[name].job)
@@ -289,6 +310,15 @@ class VisionServer:
 
 
 _RESULT_FIELDS: Final = (
-    *("ResultId", "IsPartial", "IsSimulated", "ResultState", "PartId", "ExternalRecipeId", "InternalRecipeId"),
+    *(
+        "ResultId",
+        "IsPartial",
+        "IsSimulated",
+        "ResultState",
+        "MeasId",
+        "PartId",
+        "ExternalRecipeId",
+        "InternalRecipeId",
+    ),
     *("ProductId", "InternalConfigurationId", "JobId", "CreationTime", "ProcessingTimes", "ResultContent"),
 )

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import Any
 
 import zmq
@@ -14,8 +15,11 @@ import zmq
 from config import bus
 from config.errors import ServiceError
 from config.home import Home
-from config.messages import AnyMessage, Standing, Verdict
+from config.log import Condition
+from config.mailbox import Mailbox
+from config.messages import AnyMessage, Control, Controlled, Standing, Verdict
 from config.service import Service
+from decision.vision.orders import Denied
 from decision.vision.server import VisionServer
 from decision.vision.states import VisionState, state_of
 
@@ -26,17 +30,20 @@ _WAITING = 1000  # messages that the server has not taken yet; with more it hang
 
 
 class Vision(Service):
-    """Shows the station to OPC UA clients."""
+    """Shows the station to OPC UA clients, and takes their orders to the decision stage."""
 
     def __init__(self, home: Home) -> None:
         super().__init__("opcua", home)
-        self._server = VisionServer(home.read_station())
+        modified = datetime.fromtimestamp((home.path / "station.json").stat().st_mtime, UTC)
+        self._orders: Mailbox[Control | Denied] = Mailbox()
+        self._denied = Condition("control_denied", self.counters)
+        self._server = VisionServer(home.read_station(), modified, self._orders.put)
         self._server_loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._server_loop.run_forever, name="opcua", daemon=True)
         self._standing: Standing | None = None
         self._heard_ns = 0
         self._been_operational = False
-        self._told: tuple[VisionState, str, str | None] | None = None
+        self._told: tuple[VisionState, str, Standing | None] | None = None
         self._waiting: set[Future[None]] = set()
 
     def open(self) -> None:
@@ -46,6 +53,9 @@ class Vision(Service):
         news = self.bus.connect(zmq.SUB, self.home.endpoint("onlookers"))
         news.setsockopt(zmq.SUBSCRIBE, b"")
         self.watch(news, bus.Receiver(news, self._from_decision, self.counters))
+        self._controls = self.bus.connect(zmq.DEALER, self.home.endpoint("controls"), "opcua")
+        self.watch(self._controls, bus.Receiver(self._controls, self._from_decision, self.counters))
+        self.watch(self._orders.fileno(), self._pass_on)
 
     def tick(self, now_ns: int) -> None:
         """Show how the station stands; end where the server has failed."""
@@ -54,7 +64,7 @@ class Vision(Service):
         self._been_operational |= state.automatic
         why = "the decision stage is silent" if standing and now_ns - self._heard_ns >= _SILENT_NS else ""
         why = why or (standing.detail if standing else "")
-        told = (state, why, standing.recipe if standing else None)
+        told = (state, why, standing)
         if told != self._told:
             self._told = told
             self._wait_for(self._server.stand(*told))
@@ -80,6 +90,19 @@ class Vision(Service):
         elif isinstance(message, Verdict):
             self.counters["verdicts"] += 1
             self._wait_for(self._server.judged(message))
+        elif isinstance(message, Controlled):
+            self._standing, self._heard_ns = message.standing, time.monotonic_ns()
+            self.tick(self._heard_ns)
+            self._wait_for(self._server.answered(message))
+
+    def _pass_on(self) -> None:
+        for order in self._orders.drain():
+            if isinstance(order, Denied):
+                self._denied.occur(method=order.method)
+            else:
+                self._denied.end()
+                self.counters["orders"] += 1
+                bus.send(self._controls, order)  # where it is lost, the client's time runs out
 
     def _wait_for(self, call: Coroutine[Any, Any, None]) -> None:
         if len(self._waiting) >= _WAITING:

@@ -214,7 +214,7 @@ def test_it_is_a_vision_system_of_the_standard(station: tuple[Decision, Onlooker
     automatic = onlooker.ask(read=f"{machine}/vision:AutomaticModeStateMachine/CurrentState")
     assert automatic["status"] == "BadStateNotActive"
     found = onlooker.ask(browse="3:press")
-    assert sorted(found) == ["RecipeManagement", "ResultManagement", "VisionStateMachine"]
+    assert sorted(found) == ["ConfigurationManagement", "RecipeManagement", "ResultManagement", "VisionStateMachine"]
     recipes = onlooker.ask(browse="3:press/vision:RecipeManagement/vision:Recipes")
     assert sorted(recipes) == ["bracket", "cap"]
 
@@ -324,7 +324,7 @@ def test_recipes_are_listed_and_a_changeover_is_told(station: tuple[Decision, On
     assert recipes("7", 2) == ["bracket"]
 
 
-def test_nothing_can_be_changed(station: tuple[Decision, Onlooker]) -> None:
+def test_who_is_no_controller_can_change_nothing(station: tuple[Decision, Onlooker]) -> None:
     _, onlooker = station
     machine = "3:press/vision:VisionStateMachine"
     stop = [{"type": "Int32", "value": 0}, {"type": "String", "value": "test"}]
@@ -333,7 +333,7 @@ def test_nothing_can_be_changed(station: tuple[Decision, Onlooker]) -> None:
         (machine, "Reset"),
         (f"{machine}/vision:AutomaticModeStateMachine", "Stop"),
     ):
-        assert onlooker.ask(call=[where, f"vision:{method}"], arguments=stop)["status"] == "BadNotSupported"
+        assert onlooker.ask(call=[where, f"vision:{method}"], arguments=stop)["status"] == "BadUserAccessDenied"
     written = onlooker.ask(write=f"{machine}/CurrentState", value="Halted")
     assert written["status"] in ("BadNotWritable", "BadUserAccessDenied")
 
