@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import random
 import select
@@ -17,11 +18,13 @@ from typing import Any
 import pytest
 from belt_coupler import (
     BIN_FULL,
+    COUNTS,
     EJECTED_SENSOR,
     ENCODER,
     GATE_MM,
     MM_PER_COUNT,
     PART_SENSOR,
+    PULSE_NS,
     SENSOR_MM,
     STEADY_MM_S,
     TOP_MM_S,
@@ -38,17 +41,25 @@ from decision.gates import Event, Gates, IoDown, IoUp
 from decision.io import modbus
 
 MS = 1_000_000
+QUIET_MS = 15.0  # a station that is silent for no longer misses no pulse and comes too late for no window
+LIBC = ctypes.PyDLL(None)  # keeps the interpreter's lock: while it sleeps, no thread of this process runs
 OUTCOMES = {"passed": GateOutcome.PASSED, "ejected": GateOutcome.EJECTED}
 
 
-def station(**others: object) -> Station:
+def station(*, counted: bool = False, **others: object) -> Station:
+    """Return a station whose sensors are inputs, or counted by the coupler."""
+    pulse_ms = PULSE_NS / 1e6
+    part, ejected = [
+        {"counter": count} if counted else {"input": sensor, "pulse_ms": pulse_ms}
+        for count, sensor in ((1, PART_SENSOR), (2, EJECTED_SENSOR))
+    ]
     gate = {
         "name": "reject",
         "output": 0,
         "distance_mm": GATE_MM,
         "window_mm": WINDOW_MM,
-        "part": {"input": PART_SENSOR, "distance_mm": SENSOR_MM, "tolerance_mm": 20},
-        "ejected": {"input": EJECTED_SENSOR, "after_ms": 40, "tolerance_ms": 40},
+        "part": {**part, "distance_mm": SENSOR_MM, "tolerance_mm": 20},
+        "ejected": {**ejected, "after_ms": 40, "tolerance_ms": 40},
         "bin_full_input": BIN_FULL,
     }
     tables: dict[str, object] = {
@@ -65,7 +76,7 @@ def station(**others: object) -> Station:
 
 
 def driver(port: int) -> modbus.Driver:
-    counters = [{"address": ENCODER, "bits": 16}]
+    counters = [{"address": address, "bits": 16} for address in (ENCODER, *COUNTS.values())]
     return modbus.Driver(
         modbus.Options.model_validate(
             {"port": port, "timeout_ms": 500, "outputs": 2, "inputs": 3, "counters": counters}
@@ -76,7 +87,7 @@ def driver(port: int) -> modbus.Driver:
 class Belt:
     """The belt's process, and a decision loop that judges its parts by a plan."""
 
-    def __init__(self, seed: int, **tables: object) -> None:
+    def __init__(self, seed: int, *, counted: bool = False, **tables: object) -> None:
         self.port = free_port()
         program = Path(__file__).parents[1] / "belt_coupler.py"
         self.process = subprocess.Popen(
@@ -88,7 +99,7 @@ class Belt:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
         self.counters: Counter[str] = Counter()
-        self.gates = Gates(driver(self.port), station(**tables), self.counters)
+        self.gates = Gates(driver(self.port), station(counted=counted, **tables), self.counters)
         self.events: list[Event] = []
         self.silent = False
         self.gates.start()
@@ -123,7 +134,9 @@ class Belt:
     def having(self, *kinds: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kinds)]
 
-    def run(self, parts: int, seed: int, *, hang_up_every: int = 0) -> dict[int, tuple[Judgement, bool]]:
+    def run(
+        self, parts: int, seed: int, *, hang_up_every: int = 0, stall_ms: float = 0
+    ) -> dict[int, tuple[Judgement, bool]]:
         """Send parts and judge them; return each one's verdict, and whether it was told in time."""
         chance = random.Random(seed)
         plan: dict[int, tuple[Judgement, bool]] = {}
@@ -133,6 +146,9 @@ class Belt:
         for number in range(parts):
             self.travel(chance.uniform(1.05, 2.5) * WINDOW_MM, waiting, plan)
             self.send(number)
+            if stall_ms:
+                self.travel(chance.uniform(0, WINDOW_MM), waiting, plan)
+                LIBC.usleep(round(1000 * chance.uniform(stall_ms / 2, stall_ms)))
             plan[number] = chance.choices(list(Judgement), (6, 2, 1, 1))[0], chance.random() > 0.05
             waiting.append((time.monotonic_ns() + round(chance.uniform(5, 250) * MS), number))
             if hang_up_every and number % hang_up_every == hang_up_every - 1:
@@ -186,19 +202,33 @@ def make_belt() -> Iterator[Callable[..., Belt]]:
         belt.close()
 
 
-def check(belt: Belt, plan: dict[int, tuple[Judgement, bool]]) -> None:
-    """Compare what became of every part, as the belt saw it, with its verdict and with what the station says."""
-    seen = {int(number): fate for number, fate in belt.report()["fates"].items()}
+def check(belt: Belt, plan: dict[int, tuple[Judgement, bool]]) -> set[int]:
+    """Compare what became of every part, as the belt saw it, with its verdict and with what the station says.
+
+    Return the good parts that were ejected although they were judged in time: the station has told each, and why. There
+    is none where it was never silent for longer than QUIET_MS, as the belt saw it, and not cut off.
+    """
+    report = belt.report()
+    seen = {int(number): fate for number, fate in report["fates"].items()}
     assert sorted(seen) == sorted(plan)
-    escaped = [number for number, fate in seen.items() if fate == "passed" and plan[number] != (Judgement.PASS, True)]
-    assert escaped == []
-    not_acted = {event.sequence for event in belt.having(fates.Missed, fates.Crowded, fates.TakenOff)}
-    overkill = {number for number, fate in seen.items() if fate == "ejected" and plan[number] == (Judgement.PASS, True)}
-    assert overkill <= not_acted
-    finished = belt.having(fates.Finished)
-    assert sorted(event.sequence for event in finished) == sorted(plan)
-    for event in finished:
-        assert event.outcome in {None, OUTCOMES[seen[event.sequence]]}
+    blurred = set(report["blurred"])  # the belt itself was held up
+    sharp = set(plan) - blurred
+    good = {number for number in sharp if plan[number] == (Judgement.PASS, True)}
+    assert {number for number in sharp if seen[number] == "passed"} <= good
+    finished = {event.sequence: event for event in belt.having(fates.Finished)}
+    assert sorted(finished) == sorted(plan)
+    assert len(belt.having(fates.Finished)) == len(plan)
+    overkill = {number for number in good if seen[number] == "ejected"}
+    assert [number for number in overkill if finished[number].held_back is None] == []
+    assert [number for number in good - overkill if finished[number].outcome is GateOutcome.EJECTED] == []
+    disturbed = bool(belt.having(IoDown)) or report["silent_ms"] > QUIET_MS
+    assert overkill == set() or disturbed, [finished[number] for number in overkill]
+    for event in finished.values():
+        assert event.sequence in blurred or event.outcome in {None, OUTCOMES[seen[event.sequence]]}
+    why = Counter(finished[number].held_back for number in overkill)
+    told = f"{len(plan)} parts, {len(good)} good in time, {len(overkill)} of them ejected: {dict(why)}"
+    print(f"{told}; silent {report['silent_ms']:.1f} ms at most; {len(blurred)} not seen sharply")  # noqa: T201 - for -s
+    return overkill
 
 
 def test_a_belt_that_changes_speed_and_stops(make_belt) -> None:
@@ -251,12 +281,28 @@ def test_where_nobody_judges_any_more_what_was_judged_is_ejected_too(make_belt) 
 def test_numbers_that_the_coupler_does_not_have_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"io: line_stop_output 2: io\.options has 2 outputs, numbered from 0"):
         Gates(driver(1), station(io={"type": "modbus", "line_stop_output": 2}), Counter())
-    with pytest.raises(ConfigurationError, match=r"encoder: counter 1: io\.options has 1 counters"):
-        Gates(driver(1), station(encoder={"counter": 1, "mm_per_count": 1, "top_speed_mm_s": 1}), Counter())
+    with pytest.raises(ConfigurationError, match=r"encoder: counter 3: io\.options has 3 counters"):
+        Gates(driver(1), station(encoder={"counter": 3, "mm_per_count": 1, "top_speed_mm_s": 1}), Counter())
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_station_that_is_held_up_tells_each_good_part_that_it_left_to_the_gate_at_rest(make_belt, counted) -> None:
+    belt = make_belt(6, counted=counted)
+    check(belt, belt.run(12, 6, stall_ms=40))
+    assert not belt.having(fates.TakenOff)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_thousand_parts_with_stops_and_cuts(make_belt) -> None:
+@pytest.mark.parametrize("counted", [False, True])
+def test_five_hundred_parts_with_stops_and_no_good_one_is_ejected(make_belt, counted) -> None:
+    belt = make_belt(4, counted=counted)
+    check(belt, belt.run(500, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_five_hundred_parts_with_stops_and_cuts(make_belt) -> None:
     belt = make_belt(4)
-    check(belt, belt.run(1000, 4, hang_up_every=100))
+    overkill = check(belt, belt.run(500, 4, hang_up_every=100))
+    assert len(overkill) <= 5 * 6
