@@ -51,7 +51,7 @@ $(VENV)/.runtime: $(VENV)/bin/python $(FILES)
 
 $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 	@echo "installing the development environment (torch: a few minutes, once) …"
-	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,s3,parquet,sparkplug,opcua,s7,ethernetip,train,dev]"
+	@$(PIP) install --constraint constraints.txt --editable ".[cpu,openvino,embedded,s3,parquet,sparkplug,opcua,s7,ethernetip,train,dev]"
 	@touch $@ $(VENV)/.runtime
 
 # Independent peers of the tests. From Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote,
