@@ -36,7 +36,7 @@ def read(path: Path, model: type[Model]) -> Model:
         raise ConfigurationError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     try:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     try:
         return model.model_validate(values)

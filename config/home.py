@@ -3,6 +3,7 @@
 home/station.json   the station as it runs (paths absolute)
 home/run.json       this run: its id and length
 home/start.json     when the simulated line started (written once every process is READY)
+home/versions/      the recipes in force in this run, and all that ever were
 home/journal/       verdicts on their way to PostgreSQL
 home/log/           log of every process
 /dev/shm/andon-…    rings, outbox and sockets: gone with the machine's power, kept through any kill -9
@@ -21,8 +22,10 @@ from pydantic import BaseModel, ConfigDict
 from config import files, station
 from config.errors import ConfigurationError
 from config.holds import Holds
+from config.recipe import Recipe
 from config.schedule import Schedule
 from config.station import Station
+from config.versions import Versions
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -109,6 +112,16 @@ class Home:
     def holds(self) -> Holds:
         """Return what tells when the simulated belt of this run was held."""
         return Holds(self.runtime, self.read_run().run_id)
+
+    def versions(self) -> Versions:
+        """Return what tells which versions of the recipes are in force."""
+        return Versions(self.path / "versions")
+
+    def read_recipes(self) -> dict[str, Recipe]:
+        """Return the recipes by name as they are in force in this run; before it has any, as the files say them."""
+        versions, running = self.versions(), self.read_station()
+        found = versions.read(self.read_run().run_id, running) if versions.exists() else None
+        return found if found is not None else running.read_recipes()
 
     def endpoint(self, name: str) -> str:
         """Return the address of a bus endpoint such as `triggers`: a socket here unless the station file says else."""

@@ -47,6 +47,15 @@ class GateOutcome(StrEnum):
     EJECTED = "EJECTED"
 
 
+class Fidelity(StrEnum):
+    """How a view's pixels are kept; only EXACT gives the detector's score again."""
+
+    NONE = "none"  # no crops either
+    REDUCED = "reduced"  # JPEG, the longer side as the station's `image_side_px`
+    FULL = "full"  # JPEG at full size
+    EXACT = "exact"  # PNG, every pixel as the detector saw it
+
+
 class Reason(StrEnum):
     """Why a verdict is what it is."""
 
@@ -256,6 +265,7 @@ class Verdict(Message, frozen=True, kw_only=True):
     trigger_time_ns: UnixNs
     deadline_ns: Int64
     judged_ns: Int64
+    pixels: Fidelity = Fidelity.NONE  # what the recipe that judged it keeps of this part's views
     truth: Truth | None = None
 
     @property
@@ -345,6 +355,35 @@ class Health(Message, frozen=True, kw_only=True):
     counters: dict[str, int]
 
 
+class Activate(Message, frozen=True, kw_only=True):
+    """A person wants parts to be judged by this recipe from now on (command, console → decision); None: only asks."""
+
+    kind: ClassVar[str] = "activate/1"
+    recipe: str | None
+    by: str
+
+
+class RecipeLine(Group, frozen=True, kw_only=True):
+    """A recipe of the station in the version that is in force."""
+
+    name: str
+    product: str
+    job: int
+    version: int
+    digest: str
+    refused: str | None = None  # why its file, as it is now, is not taken
+
+
+class Recipes(Message, frozen=True, kw_only=True):
+    """The station's recipes and the one that counts (decision → command, console)."""
+
+    kind: ClassVar[str] = "recipes/1"
+    active: str | None  # None: the PLC asks for a job that the station does not know
+    plc_job: int  # that the PLC asks for, and then nobody else chooses; 0: none
+    recipes: tuple[RecipeLine, ...]
+    problem: str | None = None  # why what was asked for was not done
+
+
 class Mode(StrEnum):
     """How far the station may go: to the end, unless a client of the OPC UA server has ordered otherwise.
 
@@ -424,6 +463,8 @@ AnyMessage = (
     | Recorded
     | Health
     | Standing
+    | Activate
+    | Recipes
     | Control
     | Controlled
 )

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,21 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from config import files
 from config.errors import ConfigurationError
-from config.messages import GateCommand, Judgement
+from config.messages import Fidelity, GateCommand, Judgement
 
 Finite = Field(allow_inf_nan=False)
 Point = tuple[Annotated[int, Field(ge=0, lt=2**15)], Annotated[int, Field(ge=0, lt=2**15)]]  # x_px, y_px
 # 2**32 over the golden ratio: its multiples fall evenly, in step with no period (Knuth, TAOCP 6.4)
 _GOLDEN = 0x9E3779B9
-
-
-class Fidelity(StrEnum):
-    """How a view's pixels are kept; only EXACT gives the detector's score again."""
-
-    NONE = "none"  # no crops either
-    REDUCED = "reduced"  # JPEG, the longer side as the station's `image_side_px`
-    FULL = "full"  # JPEG at full size
-    EXACT = "exact"  # PNG, every pixel as the detector saw it
 
 
 class Keep(BaseModel):
@@ -281,6 +271,11 @@ def moved(recipe: Recipe, bundle: Callable[[Path], Path], picture: Callable[[Pat
         roi = picture(view.roi) if view.roi is not None else None
         views[camera] = view.model_copy(update={"bundle": bundle(view.bundle), "roi": roi, "zones": tuple(zones)})
     return recipe.model_copy(update={"views": views})
+
+
+def pictures(recipe: Recipe) -> tuple[Path, ...]:
+    """Return the pictures that a recipe names."""
+    return tuple(path for view in recipe.views.values() for _, _, path in _pictures(view, _said(view, ())))
 
 
 def read(path: Path) -> Recipe:

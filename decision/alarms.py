@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from config import events
+from config.events import Severity
 from config.log import Condition
 from config.messages import Event
 
@@ -15,7 +16,8 @@ _SERVICE = "decision"
 class Alarms:
     """What is on, as it was told last."""
 
-    def __init__(self, station: str, counters: Counter[str]) -> None:
+    def __init__(self, station: str, counters: Counter[str], severity: Severity = "ALARM") -> None:
+        self._severity = severity
         self._station = station
         self._counters = counters
         self._conditions: dict[str, Condition] = {}
@@ -29,6 +31,6 @@ class Alarms:
             news.append(events.ended(self._beginnings.pop(name)))
         for name in [name for name in on if name not in self._beginnings]:
             self._conditions.setdefault(name, Condition(name, self._counters)).occur(why=on[name])
-            self._beginnings[name] = events.began(self._station, _SERVICE, name, "ALARM", on[name])
+            self._beginnings[name] = events.began(self._station, _SERVICE, name, self._severity, on[name])
             news.append(self._beginnings[name])
         return news

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from decision.rules import Rules
+
 _EARLY_PARTS = 1000  # parts whose predictions are kept although their trigger has not come
 
 
@@ -35,6 +37,7 @@ class OpenPart:
 
     trigger: Trigger
     answers: dict[str, Answer] = field(default_factory=dict)
+    rules: Rules | None = None  # in force when it was triggered; None: no such recipe is known
 
     @property
     def complete(self) -> bool:
@@ -57,14 +60,17 @@ class Docket:
     def __contains__(self, part_id: str) -> bool:
         return part_id in self._open
 
-    def trigger(self, trigger: Trigger) -> None:
-        """Open a part; a second trigger for it (of another camera, or repeated) adds no more than a truth."""
+    def trigger(self, trigger: Trigger, rules: Rules | None = None) -> None:
+        """Open a part; a second trigger for it (of another camera, or repeated) adds no more than a truth.
+
+        `rules` are what the part will be judged by, whatever comes into force before it is.
+        """
         known = self._open.get(trigger.part_id)
         if known is not None:
             if known.trigger.truth is None and trigger.truth is not None:
                 known.trigger = replace(known.trigger, truth=trigger.truth)
             return
-        part = OpenPart(trigger, self._early.pop(trigger.part_id, {}))
+        part = OpenPart(trigger, self._early.pop(trigger.part_id, {}), rules)
         self._open[trigger.part_id] = part
         heapq.heappush(self._deadlines, (trigger.deadline_ns, trigger.part_id))
         if part.complete:

@@ -397,8 +397,7 @@ class Link:
             )
         if inputs.requested_job != self._requested_job:
             self._requested_job = inputs.requested_job
-            if inputs.requested_job:
-                self._tell(JobRequested(inputs.requested_job))
+            self._tell(JobRequested(inputs.requested_job))
         if inputs.heartbeat != self._plc_heartbeat:
             self._plc_heartbeat, self._plc_heartbeat_ns = inputs.heartbeat, now_ns
             if not self._up:

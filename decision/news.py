@@ -44,7 +44,7 @@ class GateOutcomesLost:
 
 @dataclass(frozen=True)
 class JobRequested:
-    """The PLC asks for another job than before."""
+    """The PLC asks for another job than before; 0: for none."""
 
     job: int
 

@@ -45,6 +45,12 @@ class Rules:
         zones = {camera: Zones.read(view) for camera, view in recipe.views.items()}
         return cls(recipe, recipes.digest(recipes.content(recipe)), zones)
 
+    def warm(self, like: Rules) -> None:
+        """Work out what the places are for the sizes of frame and map that parts judged by `like` have had."""
+        for camera, zones in self.zones.items():
+            for map_shape, frame in like.zones[camera].sizes:
+                zones.cells(map_shape, frame)
+
     @cached_property
     def limits(self) -> dict[str, tuple[Limits, ...]]:
         """The limits of each view: its own, then its zones'."""
@@ -121,7 +127,8 @@ def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[
     verdict, reasons = _combine(views, recipe.reject_views if recipe else 1)
     if now_ns > trigger.deadline_ns and verdict is not Judgement.FAULT:
         verdict, reasons = Judgement.FAULT, (Reason.LATE,)  # right, and too late to be relied on
-    if not recipes.kept(recipe, verdict, trigger.sequence).map:
+    keep = recipes.kept(recipe, verdict, trigger.sequence)
+    if not keep.map:
         views = tuple(replace(view, map_shape=None) for view in views)
     payload = []
     for view in views:
@@ -146,6 +153,7 @@ def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[
             trigger_time_ns=trigger.trigger_time_ns,
             deadline_ns=trigger.deadline_ns,
             judged_ns=now_ns,
+            pixels=keep.pixels,
             truth=trigger.truth,
         ),
         payload,

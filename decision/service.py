@@ -33,7 +33,6 @@ from config.messages import (
     Expose,
     GateOutcome,
     GateReport,
-    Job,
     Loss,
     Prediction,
     Reason,
@@ -47,6 +46,7 @@ from config.messages import (
 from config.service import Service
 from decision import realtime
 from decision.alarms import Alarms
+from decision.changeover import Changeover
 from decision.control import GIVING_UP, Controls
 from decision.deadlines import Docket, OpenPart, Scored
 from decision.fates import Accepted, Finished, Missed
@@ -57,12 +57,11 @@ from decision.ledger import Ledger
 from decision.link import Link
 from decision.news import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, PartTriggered
 from decision.outbox import Outbox, OutboxFullError
-from decision.rules import Rules, judge
+from decision.rules import judge
 from decision.streaks import Streaks
 
 if TYPE_CHECKING:
     from config.home import Home
-    from config.recipe import Recipe
 
 _JUDGED_KEPT = 4096  # verdicts remembered for repeated triggers: a restarted grabber repeats the last 64
 _ENLISTED_NS = 1_000_000_000
@@ -91,8 +90,8 @@ class Decision(Service):
     def __init__(self, home: Home) -> None:
         super().__init__("decision", home)
         self._station = home.read_station()
-        self._recipes = self._station.read_recipes()
-        self._rules = {name: Rules.load(recipe) for name, recipe in self._recipes.items()}
+        self._changeover = Changeover(home, self._station, self.counters)
+        self._recipes = self._changeover.recipes
         simulation = self._station.simulation
         self._travel_ns = round(simulation.gate_travel_s * 1e9) if simulation else _UNKNOWN_TRAVEL_NS
         self._docket = Docket()
@@ -101,14 +100,10 @@ class Decision(Service):
         self._by_sequence: dict[int, str] = {}
         self._cameras: dict[str, tuple[int, int]] = {}  # name -> workers, when heard of
         self._unexposed: dict[str, tuple[int, set[str]]] = {}  # the PLC's parts: sequence, cameras without a picture
-        self._recipe: str | None = self._station.recipe
-        self._asked_job: int | None = None  # by the PLC, last
-        self._epoch = time.time_ns()
         self._every_ns = 0
         self._been_ready = False
         self._full = Condition("outbox_full", self.counters)
         self._unable = Condition("cannot_judge", self.counters)
-        self._unknown_job = Condition("unknown_job", self.counters)
         self._streaks = Streaks()
         self._alarms = Alarms(self._station.station, self.counters)
         self._alarms_ns = time.monotonic_ns() + _HEARD_NS
@@ -130,6 +125,9 @@ class Decision(Service):
         self._controls = Controls(self.home.runtime, self._run_id)
         self._clients = self.bus.bind(zmq.ROUTER, self.home.endpoint("controls"))
         self.watch(self._clients, bus.Receiver(self._clients, self._from_client, self.counters))
+        people = self.bus.bind(zmq.ROUTER, self.home.endpoint("requests"))
+        self.watch(people, bus.Receiver(people, self._changeover.from_person, self.counters))
+        self.watch(self._changeover.fileno(), self._changeover.from_files)
         self.watch(predictions, bus.Receiver(predictions, self._from_worker, self.counters))
         self.watch(self._triggers, bus.Receiver(self._triggers, self._from_camera, self.counters))
         self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
@@ -140,6 +138,7 @@ class Decision(Service):
         for side in (self._link, self._gates):
             if side:
                 side.start()
+        self._changeover.start(people, self._announce_job)
         self._announce_job()
         realtime.lock_memory()
         self._garbage = realtime.Garbage(self.counters)
@@ -189,7 +188,7 @@ class Decision(Service):
         if self._outbox.fill <= _OUTBOX_ALMOST_FULL:
             for part in self._docket.close():
                 self._judge(part)
-        for side in (self._gates, self._link):
+        for side in (self._gates, self._link, self._changeover):
             if side:
                 side.close()
 
@@ -222,7 +221,7 @@ class Decision(Service):
                 self.counters["triggers_repeated"] += 1
                 bus.send(self._triggers, known, to=peer)
                 return
-            if self._recipe is None:
+            if self._recipes.active is None:
                 message = replace(message, recipe="")
             self.counters["triggers"] += 1
             self._admit(message)
@@ -235,7 +234,7 @@ class Decision(Service):
             self._cameras[message.camera] = (message.workers, time.monotonic_ns())
             if news or message.workers == 0:
                 self._look_at_station(time.monotonic_ns())
-            bus.send(self._triggers, self._job(), to=peer)
+            bus.send(self._triggers, self._recipes.job, to=peer)
         self._judge_due(time.monotonic_ns())
 
     def _expose(self, part: Triggered, *, again: bool) -> None:
@@ -243,7 +242,7 @@ class Decision(Service):
         part_id = f"{self._station.station}-{self._run_id}-{part.sequence:08d}"
         if part_id in self._judged:
             return
-        name, recipe = next(((name, one) for name, one in self._recipes.items() if one.job == part.job), ("", None))
+        name, recipe = self._recipes.of_job(part.job)
         expose = Expose(
             part_id=part_id,
             sequence=part.sequence,
@@ -269,13 +268,14 @@ class Decision(Service):
         """Open a part; one that comes while the station is to take none is a FAULT at once."""
         if self._gates:
             self._gates.expect(trigger.sequence, trigger.part_id, trigger.trigger_ns)
+        rules = self._recipes.rules(trigger.recipe)
         if trigger.part_id in self._docket or self._controls.takes():
             self._controls.taken(trigger.part_id)
-            self._docket.trigger(trigger)
+            self._docket.trigger(trigger, rules)
             return
         self.counters["triggers_while_stopped"] += 1
         self._docket.forget(trigger.part_id)  # a prediction that came early
-        self._docket.trigger(trigger)
+        self._docket.trigger(trigger, rules)
         for camera in trigger.views:
             self._docket.answer(trigger.part_id, camera, _stopped(trigger.part_id, camera))
 
@@ -318,8 +318,7 @@ class Decision(Service):
             self._judge(part)
 
     def _judge(self, part: OpenPart) -> None:
-        wanted = self._rules.get(part.trigger.recipe)
-        verdict, maps = judge(part, wanted, self._station.line, time.monotonic_ns())
+        verdict, maps = judge(part, part.rules, self._station.line, time.monotonic_ns())
         parts = encode(verdict, maps)
         self._outbox.append(verdict.record_id, parts)
         self._expect_report(verdict)
@@ -335,7 +334,7 @@ class Decision(Service):
 
     def _remember(self, verdict: Verdict) -> None:
         self._judged[verdict.part_id] = verdict
-        recipe = self._recipes.get(verdict.recipe)
+        recipe = self._recipes.find(verdict.recipe)
         if recipe is not None:
             self._streaks.take(verdict, recipe.alarms)
         self._docket.forget(verdict.part_id)
@@ -353,7 +352,7 @@ class Decision(Service):
                     side.stop_line(stop)
         if now_ns < self._alarms_ns or self._outbox.fill > _OUTBOX_ALMOST_FULL:
             return
-        for event in self._alarms.update(on):
+        for event in (*self._alarms.update(on), *self._changeover.events()):
             self._record(event)
 
     def _record(self, event: Event) -> None:
@@ -382,8 +381,7 @@ class Decision(Service):
         for event in self._link.events() if self._link else ():
             match event:
                 case JobRequested(job):
-                    self._asked_job = job
-                    self._change_over(job)
+                    self._announce_job(refused=self._recipes.ask(job))
                 case PartTriggered(part, again):
                     self._expose(part, again=again)
                 case _ if self._gates:
@@ -444,11 +442,9 @@ class Decision(Service):
         """Do what a client of the OPC UA server orders, if its state and the PLC let it."""
         if not isinstance(message, Control):
             return
-        standing, asked = self._look_at_station(time.monotonic_ns()), None
-        if self._asked_job is not None:
-            asked = next((name for name, one in self._recipes.items() if one.job == self._asked_job), "")
-        refused = self._controls.refuses(message, standing, recipe=standing.recipe, asked=asked)
-        if refused or (message.recipe is not None and message.recipe not in self._recipes):
+        standing = self._look_at_station(time.monotonic_ns())
+        refused = self._controls.refuses(message, standing, recipe=standing.recipe, asked=self._recipes.asked)
+        if refused or (message.recipe is not None and self._recipes.find(message.recipe) is None):
             answer = Controlled(order_id=message.order_id, refused=refused or "RECIPE", standing=standing)
             bus.send(self._clients, answer, to=peer)
             return
@@ -460,41 +456,20 @@ class Decision(Service):
                 for camera in part.trigger.views:
                     part.answers.setdefault(camera, _stopped(part.trigger.part_id, camera))
                 self._judge(part)
-        if message.method.startswith("Prepare") and message.recipe and message.recipe != self._recipe:
-            self._change_over(self._recipes[message.recipe].job)
+        if message.method.startswith("Prepare") and message.recipe and message.recipe != self._recipes.active:
+            self._changeover.activate(message.recipe, message.who)
         try:
             self._record(events.happened(self._station.station, self.name, "control", "INFO", detail))
         except OutboxFullError:
             self._full.occur(fill=1.0)
         self._look_at_station(time.monotonic_ns())
 
-    def _change_over(self, job: int) -> None:
-        name = next((name for name, recipe in self._recipes.items() if recipe.job == job), None)
-        if name is None:
-            self._unknown_job.occur(job=job, known=[recipe.job for recipe in self._recipes.values()])
-        else:
-            self._unknown_job.end()
-        if name != self._recipe:
-            self.counters["changeovers"] += 1
-            logger().info("changeover", recipe=name, job=job)
-        self._recipe = name
-        self._announce_job(refused=0 if name else job)
-        for camera in self._cameras:
-            bus.send(self._triggers, self._job(), to=camera.encode())
-
     def _announce_job(self, *, refused: int = 0) -> None:
-        recipe = self._current()
+        recipe = self._recipes.recipe
         if self._link:
             self._link.job_active(recipe.job if recipe else 0, refused=refused)
-
-    def _job(self) -> Job:
-        recipe = self._current()
-        # Without a recipe the cameras keep stamping the last one; their triggers are judged UNKNOWN_RECIPE here.
-        name = self._recipe if recipe and self._recipe else self._station.recipe
-        return Job(epoch=self._epoch, recipe=name, deadline_ms=self._recipes[name].deadline_ms)
-
-    def _current(self) -> Recipe | None:
-        return self._recipes.get(self._recipe) if self._recipe else None
+        for camera in self._cameras:
+            bus.send(self._triggers, self._recipes.job, to=camera.encode())
 
     def _what_is_wrong(self, now_ns: int) -> list[str]:
         """Say what keeps the station from judging."""
@@ -505,7 +480,7 @@ class Decision(Service):
                 wrong.append(f"camera {section.name} is away")
             elif workers == 0:
                 wrong.append(f"camera {section.name} has no worker")
-        if self._recipe is None:
+        if self._recipes.active is None:
             wrong.append("the PLC asks for an unknown job")
         if self._outbox.fill > _OUTBOX_ALMOST_FULL:
             wrong.append("verdicts cannot be kept")
@@ -517,7 +492,7 @@ class Decision(Service):
         standing = Standing(
             state="DEGRADED" if wrong else "READY",
             detail="; ".join(wrong),
-            recipe=self._recipe if self._controls.prepared else None,
+            recipe=self._recipes.active if self._controls.prepared else None,
         )
         standing = self._controls.show(standing, open_parts=len(self._docket))
         if self._controls.why_none:

@@ -60,7 +60,10 @@ class Picture:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a picture; raise ConfigurationError if it cannot be read or is black all over."""
-        pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        try:
+            pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        except cv2.error as error:  # of one that is larger than it may be
+            raise ConfigurationError(f"{path}: not a readable picture: {error.err}") from error
         if pixels is None:
             raise ConfigurationError(f"{path}: not a readable picture; it must be grey, white where it means")
         if not (pixels >= _WHITE).any():
@@ -100,6 +103,11 @@ class Zones:
                 places[zone.exclude].append(Polygon(zone.polygon_px))
         roi = Picture.read(view.roi) if view.roi is not None else None
         return cls(roi, places[True], places[False])
+
+    @property
+    def sizes(self) -> list[tuple[Shape, Shape]]:
+        """The sizes of map `(h, w)` and frame `(H, W)` that were asked for."""
+        return list(self._cells)
 
     def cells(self, map_shape: Shape, frame: Shape) -> Cells | None:
         """Return what the cells of a map `(h, w)` of a frame `(H, W)` are; None if a polygon leaves the frame."""

@@ -11,8 +11,7 @@ import cv2
 
 from config.errors import InputError
 from config.mailbox import Mailbox
-from config.messages import Evidence, Purpose
-from config.recipe import Fidelity
+from config.messages import Evidence, Fidelity, Purpose
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from config.courier import Courier
 from config.log import Condition
-from config.messages import encode
-from config.recipe import Fidelity
+from config.messages import Fidelity, encode
 from ingest.evidence import EvidenceMaker, Finished, Judged
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from storage_process import RUN, Storage, storage
 
 from config import bus
 from config.messages import (
+    Fidelity,
     GateCommand,
     GateOutcome,
     GateReport,
@@ -36,7 +37,7 @@ from config.messages import (
     Verdict,
     View,
 )
-from config.recipe import Fidelity, Limits, Recipe, ViewRecipe
+from config.recipe import Limits, Recipe, ViewRecipe
 from config.station import CameraSection, ConsoleSection, PlcSection, Station, StorageSection
 from decision import defects
 from decision.zones import Cells

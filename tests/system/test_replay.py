@@ -14,8 +14,8 @@ import sqlalchemy
 from live_servers import Servers
 from sqlalchemy import text
 
-from config.messages import Loss, Prediction, Reason, Trigger, encode
-from config.recipe import Fidelity, Keep, Recipe, ViewRecipe
+from config.messages import Fidelity, Loss, Prediction, Reason, Trigger, encode
+from config.recipe import Keep, Recipe, ViewRecipe
 from decision.deadlines import OpenPart, Scored
 from decision.rules import Rules, judge
 from deploy import cli

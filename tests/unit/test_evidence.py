@@ -12,8 +12,7 @@ import pytest
 import zmq
 
 from config import bus
-from config.messages import Evidence, GateCommand, Judgement, Recorded, Region, Slot, Verdict, View, decode
-from config.recipe import Fidelity
+from config.messages import Evidence, Fidelity, GateCommand, Judgement, Recorded, Region, Slot, Verdict, View, decode
 from ingest import keeper as keeping
 from ingest.camera import Exposure
 from ingest.evidence import Judged, pictures

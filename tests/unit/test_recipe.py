@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from config import recipe
 from config.errors import ConfigurationError
-from config.messages import Judgement
-from config.recipe import Fidelity, Keep, Recipe, ViewRecipe, kept
+from config.messages import Fidelity, Judgement
+from config.recipe import Keep, Recipe, ViewRecipe, kept
 
 
 def made(**changes: object) -> Recipe:

@@ -1,0 +1,116 @@
+"""Another recipe, or another version of one, between two parts: by the PLC, by a file, or by a person.
+
+    PLC     --job-----------------------------------> Recipes --Job--> cameras, PLC
+    file    --RecipeFiles: validated, on disk-------> Recipes
+    person  --Activate--> RecipeFiles: on disk------> Recipes --Recipes--> person
+
+What a part is judged by is settled when its trigger comes (`decision/recipes.py`), so that nothing changes for a part
+that is under way. Files and disks are the business of RecipeFiles' thread; the loop only takes what is ready.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from config import bus, events
+from config.messages import Activate, AnyMessage, Event
+from config.versions import Choice
+from decision.alarms import Alarms
+from decision.recipefiles import Chosen, RecipeFiles, Refused, Taken
+from decision.recipes import Recipes
+from decision.rules import Rules
+
+if TYPE_CHECKING:
+    from config.home import Home
+    from config.station import Station
+
+_SERVICE = "decision"
+_REFUSED = "recipe_refused"
+_NOBODY = b""  # waits for no answer
+
+
+class Changeover:
+    """Keep `recipes` as file, person and PLC want them; all methods are for the loop's thread."""
+
+    def __init__(self, home: Home, station: Station, counters: Counter[str]) -> None:
+        """Take up what is in force in this run; raise ConfigurationError for a recipe that cannot be judged by."""
+        versions = home.versions()
+        in_force = versions.begin(home.read_run().run_id, station)
+        rules = {name: Rules.load(recipe) for name, recipe in in_force.items()}
+        choice = versions.choice()
+        active = choice.recipe if choice else station.recipe
+        self.recipes = Recipes(rules, active, counters, epoch=time.time_ns())
+        self._station = station
+        self._files = RecipeFiles(station.recipes, versions, rules)
+        self._alarms = Alarms(station.station, counters, severity="WARNING")
+        self._told: set[str] = set()  # recipes that the alarm, as it was told, is about
+        self._happened: list[Event] = []
+
+    def start(self, people: bus.Socket, announce: Callable[[], None]) -> None:
+        """Begin to look at the files; answers to people go to the ROUTER `people`.
+
+        `announce` is called when there is another recipe or version to be told of.
+        """
+        self._people, self._announce = people, announce
+        self._files.start()
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when files or disk have news."""
+        return self._files.fileno()
+
+    def close(self) -> None:
+        """Look at nothing any more."""
+        self._files.close()
+
+    def from_person(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
+        """Answer who asks for the recipes; who wants another one is answered once that is on disk."""
+        if not isinstance(message, Activate):
+            return
+        problem = None if message.recipe is None else self.recipes.problem(message.recipe)
+        if message.recipe is None or problem or message.recipe == self.recipes.active:
+            bus.send(self._people, self.recipes.lines(problem), to=peer)
+        else:
+            self._files.choose(Choice(recipe=message.recipe, by=message.by, instead_of=self._station.recipe), peer)
+
+    def activate(self, name: str, by: str) -> None:
+        """Judge by this recipe from now on; the caller has seen that it may be chosen."""
+        self._switch(name, by)
+        self._files.choose(Choice(recipe=name, by=by, instead_of=self._station.recipe), _NOBODY)
+
+    def from_files(self) -> None:
+        """Take what is ready."""
+        for news in self._files.news():
+            match news:
+                case Taken(name, rules):
+                    self._tell("recipe_version", self.recipes.take(name, rules))
+                    self._announce()
+                case Refused(name, why):
+                    self.recipes.refuse(name, why)
+                case Chosen(choice, peer, failed) if peer != _NOBODY:
+                    problem = failed or self.recipes.problem(choice.recipe)  # the PLC may have asked meanwhile
+                    if not problem:
+                        self._switch(choice.recipe, choice.by)
+                    bus.send(self._people, self.recipes.lines(problem), to=peer)
+                case Chosen():
+                    pass
+
+    def events(self) -> list[Event]:
+        """Return what people should know of, and did not yet."""
+        news, self._happened = self._happened, []
+        refused = self.recipes.refused
+        if set(refused) != self._told:  # another file, too: that is told anew
+            self._told = set(refused)
+            news += self._alarms.update({})
+        return news + self._alarms.update({_REFUSED: "; ".join(refused.values())} if refused else {})
+
+    def _switch(self, name: str, by: str) -> None:
+        before = self.recipes.active
+        self.recipes.activate(name, by)
+        self._tell("changeover", f"{name} by {by}; before: {before}")
+        self._announce()
+
+    def _tell(self, name: str, detail: str) -> None:
+        self._happened.append(events.happened(self._station.station, _SERVICE, name, "INFO", detail))
