@@ -268,7 +268,8 @@ class Station(Section):
 def read(path: Path) -> Station:
     """Read a station file; paths become absolute; raise ConfigurationError for any fault."""
     station = files.read(path, Station)
-    recipes = {name: (path.parent / file).resolve() for name, file in station.recipes.items()}
+    # not resolved: where a link is turned to another file, the recipe has changed
+    recipes = {name: (path.parent / file).absolute() for name, file in station.recipes.items()}
     update: dict[str, object] = {"recipes": recipes}
     section = station.opcua
     if section and section.certificate and section.private_key:

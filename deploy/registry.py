@@ -24,12 +24,12 @@ _WHO = "supervisor"
 _CONNECT = {"connect_timeout": 1, "application_name": "andon up", "options": "-c statement_timeout=1000"}
 
 
-def register(home: Home, station: Station, url: str) -> list[str]:
+def register(home: Home, url: str) -> list[str]:
     """Put the station's recipes and bundles into the library; return warnings for people.
 
     Raise StoreError where the database does not answer: doing it again is safe.
     """
-    recipes = station.read_recipes()
+    recipes = home.read_recipes()
     trust = TrustStore.load(extra=stations.DEMO_KEYS)
     bundles = {}
     for path in {view.bundle for one in recipes.values() for view in one.views.values()}:
@@ -40,7 +40,7 @@ def register(home: Home, station: Station, url: str) -> list[str]:
 
 def started(home: Home, station: Station, run: Run, url: str) -> None:
     """Enter into the audit trail that the station starts, and by which recipes it judges; raise StoreError."""
-    digests = {name: recipe.digest(recipe.content(one)) for name, one in station.read_recipes().items()}
+    digests = {name: recipe.digest(recipe.content(one)) for name, one in home.read_recipes().items()}
     _enter(home, url, "station.started", station.station, {"run": run.run_id, "recipes": digests})
 
 

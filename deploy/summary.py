@@ -106,7 +106,7 @@ class Tally:
         self._cameras = len(station.cameras)
         self._schedule: Schedule | None = home.schedule()
         self._holds = home.holds()
-        self._longest_deadline_ns = max(recipe.deadline_ms for recipe in station.read_recipes().values()) * 1_000_000
+        self._longest_deadline_ns = max(recipe.deadline_ms for recipe in home.read_recipes().values()) * 1_000_000
         self._cursors = [Cursor(home.runtime / f"{camera.name}.{run.run_id}.cursor") for camera in station.cameras]
         self._station = station.station
         self._query = QueryService(database_url)

@@ -67,6 +67,7 @@ def up(arguments: argparse.Namespace) -> int:
         run = Run(run_id=f"{time.time_ns() // 1_000_000:x}", parts=arguments.parts)
         home.write_station(station)
         home.write_run(run)
+        home.versions().begin(run.run_id, station)
         page = f"http://{station.console.host}:{station.console.port}/"
         lock.tell(station=station.station, console=page)
         supervisor = Supervisor(home.runtime, logbook)
@@ -110,7 +111,7 @@ def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbo
         return None
     _insist(supervisor, lambda: migrate(database_url))
     logbook.say("database schema is current")
-    for warning in _insist(supervisor, lambda: registry.register(home, station, database_url)):
+    for warning in _insist(supervisor, lambda: registry.register(home, database_url)):
         logbook.say(warning, "warning")
     _insist(supervisor, lambda: registry.started(home, station, run, database_url))
     environment = {

@@ -86,7 +86,7 @@ class Worker(Service):
     def open(self) -> None:
         """Load, prove and warm every bundle, then ask for frames."""
         engines: dict[Path, _Loaded] = {}
-        for name, recipe in self._station.read_recipes().items():
+        for name, recipe in self.home.read_recipes().items():
             for camera, view in recipe.views.items():
                 if view.bundle not in engines:
                     engines[view.bundle] = self._load(view.bundle)

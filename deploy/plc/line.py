@@ -82,7 +82,7 @@ class StationLine(Line):
         if station.plc is None:
             raise ConfigurationError("plc: the station file has no such table: there is no PLC to be simulated")
         super().__init__(home, station.plc, station.simulation, home.read_run().run_id)
-        self._jobs = {name: recipe.job for name, recipe in station.read_recipes().items()}
+        self._jobs = {name: recipe.job for name, recipe in home.read_recipes().items()}
         self._truth = _truth(home, station)
         self.first_job = self._jobs[station.simulation.products[0]]
 

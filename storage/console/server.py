@@ -44,7 +44,7 @@ class ConsoleServer(Service):
     def run(self) -> None:
         """Serve; the loop is asyncio's, since that is what uvicorn turns in."""
         station = self.home.read_station()
-        products = sorted({recipe.product for recipe in station.read_recipes().values()})
+        products = sorted({recipe.product for recipe in self.home.read_recipes().values()})
         database, redis = database_url(), redis_url()
         console = Console(
             station=station,
