@@ -7,7 +7,7 @@ needs is in the database. What a station judges by is put here before it judges;
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +62,12 @@ class Library:
             if head is not None:
                 self._anchor.note(connection, head)
         return warnings
+
+    def lacking(self, digests: Collection[str]) -> set[str]:
+        """Return those of these recipes that are not there yet."""
+        with translated(), self._engine.connect() as connection:
+            there = connection.execute(select(schema.recipe.c.digest).where(schema.recipe.c.digest.in_(digests)))
+            return set(digests).difference(there.scalars())
 
     def recipe(self, digest: str) -> Recipe:
         """Return a recipe as it was, its pictures as files; raise InputError where there is none of this digest.

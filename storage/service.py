@@ -1,7 +1,8 @@
 """The storage process: records come in, are journalled together with one fsync, and are acknowledged.
 
 The loop knows sockets and the journal only. Two threads go on from there: one to PostgreSQL (`storage/postgres.py`),
-one to Redis (`storage/live.py`); a third removes what is too old or too much (`storage/retention`). None is waited for.
+one to Redis (`storage/live.py`); a third removes what is too old or too much (`storage/retention`), a fourth keeps the
+library of recipes complete (`storage/registrar.py`). None is waited for.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from storage.journal import Journal
 from storage.live import LivePicture
 from storage.lookout import Lookout
 from storage.postgres import PostgresWriter
+from storage.registrar import Registrar
 from storage.retention.sweeper import Sweeper
 
 _MB = 1024 * 1024
@@ -94,6 +96,9 @@ class Storage(Service):
         self._sweeper = Sweeper(database, self.home.path, station.station, limits.retention, images, self.counters)
         self._sweeper.start()
         self._opened.callback(self._sweeper.stop, _SWEEP_S)
+        self._registrar = Registrar(database, self.home.path, self.home.versions(), self.counters)
+        self._registrar.start()
+        self._opened.callback(self._registrar.stop, _SWEEP_S)
         self._records = self.bus.bind(zmq.ROUTER, self.home.endpoint("records"))
         self._receiver = Receiver(self._records, self._take, self.counters)
         self.watch(self._records, self._receive)
@@ -116,7 +121,7 @@ class Storage(Service):
         if now_ns - self._refused_ns > _CALM_NS:
             self._refused.end()
         self._judge()
-        for thread in (self._writer, self._live, self._sweeper):
+        for thread in (self._writer, self._live, self._sweeper, self._registrar):
             if not thread.is_alive():
                 raise StoreError(f"the thread {thread.name} has ended: see its traceback above")
 

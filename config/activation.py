@@ -1,0 +1,45 @@
+"""Ask the running station for its recipes, and for another one: what `andon recipe` and the console do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import zmq
+
+from config import bus
+from config.errors import InputError, ServiceError
+from config.messages import Activate, Recipes, decode
+
+if TYPE_CHECKING:
+    from config.home import Home
+
+_WITHIN_MS = 3000
+
+
+def recipes(home: Home) -> Recipes:
+    """Return the station's recipes; raise ServiceError where its decision stage does not answer."""
+    return _ask(home, Activate(recipe=None, by=""))
+
+
+def activate(home: Home, recipe: str, by: str) -> Recipes:
+    """Have parts judged by `recipe` from now on; raise InputError that says why not, or ServiceError as above."""
+    answer = _ask(home, Activate(recipe=recipe, by=by))
+    if answer.problem is not None:
+        raise InputError(answer.problem)
+    return answer
+
+
+def _ask(home: Home, question: Activate) -> Recipes:
+    asking = bus.Bus()
+    try:
+        socket = asking.connect(zmq.DEALER, home.endpoint("requests"))
+        bus.send(socket, question)
+        if not socket.poll(_WITHIN_MS):
+            what = "does not answer: it does not run, or hangs"
+            raise ServiceError(f"{home.path}: the decision stage of this station {what}; see `andon up`, and --home")
+        answer, _ = decode(socket.recv_multipart())
+    finally:
+        asking.close()
+    if not isinstance(answer, Recipes):
+        raise ServiceError(f"{home.path}: the decision stage answered with {answer.kind}, not {Recipes.kind}")
+    return answer
