@@ -1,7 +1,7 @@
 """The decision stage: triggers and predictions in, one verdict for each part out, to the gate first of all.
 
     grabber --Trigger, Loss--> docket --OpenPart--> rules --Verdict--> outbox, gate, grabbers, storage
-    worker  --Prediction-----┘                                └--GateReport--> outbox, storage
+    worker  --Predictions----┘                                └--GateReport--> outbox, storage
     PLC     --PartTriggered--> docket, grabbers (Expose); only where the PLC leads
 
 The gate is the PLC's (link.py), or the station's own (gates.py); where there are both, the station's own tell the end.
@@ -34,7 +34,7 @@ from config.messages import (
     GateOutcome,
     GateReport,
     Loss,
-    Prediction,
+    Predictions,
     Reason,
     Recorded,
     Standing,
@@ -49,6 +49,7 @@ from decision.alarms import Alarms
 from decision.changeover import Changeover
 from decision.control import GIVING_UP, Controls
 from decision.deadlines import Docket, OpenPart, Scored
+from decision.exposures import Exposures
 from decision.fates import Accepted, Finished, Missed
 from decision.gate import StationState
 from decision.gates import Gates
@@ -61,6 +62,8 @@ from decision.rules import judge
 from decision.streaks import Streaks
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from config.home import Home
 
 _JUDGED_KEPT = 4096  # verdicts remembered for repeated triggers: a restarted grabber repeats the last 64
@@ -99,7 +102,7 @@ class Decision(Service):
         self._at_gate: dict[str, _AtGate] = {}
         self._by_sequence: dict[int, str] = {}
         self._cameras: dict[str, tuple[int, int]] = {}  # name -> workers, when heard of
-        self._unexposed: dict[str, tuple[int, set[str]]] = {}  # the PLC's parts: sequence, cameras without a picture
+        self._exposures = Exposures()
         self._every_ns = 0
         self._been_ready = False
         self._full = Condition("outbox_full", self.counters)
@@ -171,6 +174,10 @@ class Decision(Service):
         self._courier.tick(now_ns)
         self._look_at_station(now_ns)
         self._tell_alarms(now_ns)
+        for part_id, camera in self._exposures.never(now_ns):
+            self.counters["never_exposed"] += 1
+            self._answer(part_id, camera, Loss(part_id=part_id, camera=camera, reason=Reason.LATE))
+            self._exposed(part_id, camera)
         for waiting in list(self._at_gate.values()):
             if not waiting.finished and (self._gates or now_ns < waiting.expires_ns + _REPORT_NS):
                 break
@@ -232,6 +239,7 @@ class Decision(Service):
         elif isinstance(message, Enlist):
             news = message.camera not in self._cameras
             self._cameras[message.camera] = (message.workers, time.monotonic_ns())
+            self._exposures.meet(message.camera, time.monotonic_ns())
             if news or message.workers == 0:
                 self._look_at_station(time.monotonic_ns())
             bus.send(self._triggers, self._recipes.job, to=peer)
@@ -255,7 +263,7 @@ class Decision(Service):
         fields = {field: getattr(expose, field) for field in expose.__struct_fields__}
         self.counters["parts_triggered"] += 1
         self._admit(Trigger(**fields, station=self._station.station, camera="", views=views))
-        self._unexposed[part_id] = (part.sequence, set(views))
+        self._exposures.begin(part_id, part.sequence, views, again=again)
         for camera in () if again else views:
             if not bus.send(self._triggers, expose, to=camera.encode()):
                 self._answer(part_id, camera, Loss(part_id=part_id, camera=camera, reason=Reason.CAMERA_DOWN))
@@ -280,26 +288,23 @@ class Decision(Service):
             self._docket.answer(trigger.part_id, camera, _stopped(trigger.part_id, camera))
 
     def _exposed(self, part_id: str, camera: str) -> None:
-        sequence, missing = self._unexposed.get(part_id, (0, {camera}))
-        missing.discard(camera)
-        if part_id in self._unexposed and not missing:
-            del self._unexposed[part_id]
-            if self._link:
-                self._link.exposed(sequence)
+        sequence = self._exposures.settle(part_id, camera)
+        if sequence is not None and self._link:
+            self._link.exposed(sequence)
 
     def _from_worker(self, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
         if isinstance(message, Loss):
             self._answer(message.part_id, message.camera, message)
-        elif isinstance(message, Prediction):
-            self.counters["predictions"] += 1
-            rows, columns = message.map_shape
-            if len(payload) == 1 and len(payload[0]) == 4 * rows * columns and rows * columns > 0:
-                anomaly_map = np.frombuffer(payload[0], np.float32).reshape(rows, columns)
-                self._answer(message.part_id, message.camera, Scored(message, anomaly_map))
-            else:
-                self.counters["malformed_message"] += 1
-                loss = Loss(part_id=message.part_id, camera=message.camera, reason=Reason.NOT_FINITE)
-                self._answer(message.part_id, message.camera, loss)
+        elif isinstance(message, Predictions):
+            self.counters["predictions"] += len(message.each)
+            maps = _maps(message, payload)
+            for number, prediction in enumerate(message.each):
+                part_id, camera = prediction.part_id, prediction.camera
+                if maps is not None:
+                    self._answer(part_id, camera, Scored(prediction, maps[number]))
+                else:
+                    self.counters["malformed_message"] += 1
+                    self._answer(part_id, camera, Loss(part_id=part_id, camera=camera, reason=Reason.NOT_FINITE))
         self._judge_due(time.monotonic_ns())
 
     def _answer(self, part_id: str, camera: str, answer: Scored | Loss) -> None:
@@ -338,7 +343,7 @@ class Decision(Service):
         if recipe is not None:
             self._streaks.take(verdict, recipe.alarms)
         self._docket.forget(verdict.part_id)
-        self._unexposed.pop(verdict.part_id, None)
+        self._exposures.forget(verdict.part_id)
         if len(self._judged) > _JUDGED_KEPT:
             self._judged.popitem(last=False)
 
@@ -511,6 +516,15 @@ class Decision(Service):
         for peer, answer in self._controls.answers(standing, open_parts=len(self._docket)):
             bus.send(self._clients, answer, to=peer)
         return standing
+
+
+def _maps(message: Predictions, payload: list[bytes]) -> npt.NDArray[np.float32] | None:
+    """Return the anomaly maps `(N, h, w)` of a batch, None where the payload is not as many of the shape they say."""
+    shapes = {prediction.map_shape for prediction in message.each}
+    shape = (len(message.each), *next(iter(shapes), (0, 0)))
+    if len(shapes) != 1 or len(payload) != 1 or len(payload[0]) != 4 * math.prod(shape) or not all(shape):
+        return None
+    return np.frombuffer(payload[0], np.float32).reshape(shape)
 
 
 def _stopped(part_id: str, camera: str) -> Loss:

@@ -73,9 +73,9 @@ class Tracker:
         if sequence in self._done:
             return
         if sequence in self._unordered:
-            part = self._unordered.pop(sequence)
-            part.command, part.verdict = command, verdict
-            self._tell_finished(part)
+            late = self._unordered.pop(sequence)
+            late.command, late.verdict = command, verdict
+            self._tell_finished(late)
             return
         part = self._known.get(sequence)
         if part is None:
