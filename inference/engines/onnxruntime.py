@@ -166,6 +166,8 @@ class _OnCpu:
 class _OnGpu:
     """Not yet measured: no GPU was at hand. Each batch shape has its place on the device, as a CUDA graph needs it."""
 
+    device = "cuda"
+
     def __init__(self, runtime: Any, session: Any, place: Place, *, captures: bool) -> None:  # noqa: ANN401 - ONNX Runtime ships no types
         self._runtime = runtime
         self._session = session
@@ -192,9 +194,9 @@ class _OnGpu:
         value = self._runtime.OrtValue.ortvalue_from_shape_and_type
         outputs = self._session.run(_NAMES, {"frames": frames}, self._options(_NO_CAPTURE))
         binding = self._session.io_binding()
-        pixels = value(list(frames.shape), np.uint8, "cuda", self._number)
+        pixels = value(list(frames.shape), np.uint8, self.device, self._number)
         binding.bind_ortvalue_input("frames", pixels)
-        results = [value(list(output.shape), np.float32, "cuda", self._number) for output in outputs]
+        results = [value(list(output.shape), np.float32, self.device, self._number) for output in outputs]
         for name, result in zip(_NAMES, results, strict=True):
             binding.bind_ortvalue_output(name, result)
         self._captured += 1
