@@ -1,6 +1,7 @@
 // A client by node-opcua that looks at a station's OPC UA server.
 //
-// Arguments: one JSON object {url, system, secured, events: {type: {id, fields}}}. It prints one line "ready" once it is subscribed,
+// Arguments: one JSON object {url, system, secured, certificate, events: {type: {id, fields}}}; with a certificate (a file's path without
+// .pem and .key) it is known by that one, else by one of its own. It prints one line "ready" once it is subscribed,
 // each event as one line {event: type, fields}, and answers each line on its standard input by one line: {read: path},
 // {browse: path}, {write: path, value}, {call: [object path, method], arguments: [{type, value}]}.
 "use strict";
@@ -24,6 +25,10 @@ async function look() {
   const security = options.secured
     ? { securityMode: opcua.MessageSecurityMode.SignAndEncrypt, securityPolicy: opcua.SecurityPolicy.Basic256Sha256 }
     : {};
+  if (options.certificate) {
+    const files = { certificateFile: `${options.certificate}.pem`, privateKeyFile: `${options.certificate}.key` };
+    Object.assign(security, files, { applicationUri: options.applicationUri });
+  }
   const strategy = { endpointMustExist: false, connectionStrategy: { maxRetry: 0 } };
   const client = opcua.OPCUAClient.create({ ...strategy, ...security });
   await client.connect(options.url);
@@ -67,7 +72,7 @@ async function look() {
     call: async ({ call: [object, method], arguments: given = [] }) => {
       const inputArguments = [];
       for (const { type, value, structure } of given) {
-        if (structure === undefined) inputArguments.push({ dataType: opcua.DataType[type], value });
+        if (structure === undefined) inputArguments.push({ dataType: opcua.DataType[type], value, arrayType: Array.isArray(value) ? opcua.VariantArrayType.Array : undefined });
         else inputArguments.push({ dataType: opcua.DataType.ExtensionObject, value: await session.constructExtensionObject(opcua.coerceNodeId(`ns=${vision};i=${structure}`), value) });
       }
       const done = await session.call({ objectId: await find(object), methodId: await find(`${object}/${method}`), inputArguments });

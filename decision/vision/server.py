@@ -24,7 +24,7 @@ from asyncua.ua.status_codes import StatusCodes
 
 from config import recipe as recipes
 from config.errors import ConfigurationError
-from config.messages import Control, Controlled, Standing, Verdict
+from config.messages import Control, Controlled, Reason, Standing, Verdict
 from config.station import Station
 from decision.certificates import application_uri, encoding
 from decision.vision import arguments
@@ -146,7 +146,7 @@ class VisionServer:
     async def judged(self, verdict: Verdict) -> None:
         """Keep a part's result and tell that it is ready."""
         known = self._recipes.get(verdict.recipe)
-        job = self._job
+        job = self._job if Reason.STOPPED not in verdict.reasons else Job(self._job.number)  # that part is no job's
         result = result_of(verdict, known.job if known else None, self._job_id, job.meas_id, job.part_id)
         self._results.add(result)
         fields = {name: getattr(result, name) for name in _RESULT_FIELDS}

@@ -34,7 +34,16 @@ EVENTS = {
     "result": {
         "id": 1024,
         "fields": [
-            *("ResultId", "PartId", "JobId", "IsPartial", "ResultState", "InternalRecipeId", "ExternalRecipeId"),
+            *(
+                "ResultId",
+                "PartId",
+                "MeasId",
+                "JobId",
+                "IsPartial",
+                "ResultState",
+                "InternalRecipeId",
+                "ExternalRecipeId",
+            ),
             *("ProductId", "CreationTime", "ResultContent"),
         ],
     },
@@ -76,10 +85,13 @@ class Decision:
 class Onlooker:
     """A client by node-opcua."""
 
-    def __init__(self, home: Home, *, secured: bool = False) -> None:
+    def __init__(self, home: Home, *, secured: bool = False, name: str | None = None) -> None:
+        """Connect; with a certificate of its own, or that of `name`, which lies in the home's folder."""
         folder = home.path
         url = f"opc.tcp://127.0.0.1:{home.read_station().opcua.port}"
         arguments = {"url": url, "system": "3:press", "events": EVENTS, "secured": secured}
+        if name is not None:
+            arguments |= {"certificate": str(folder / name), "applicationUri": f"urn:andon:test:{name}"}
         self._process = subprocess.Popen(
             [npm_packages.NODE, str(ONLOOKER), json.dumps(arguments)],
             env=npm_packages.environment("node-opcua"),
@@ -104,6 +116,16 @@ class Onlooker:
         while (told := self.events.get(timeout=10))["event"] != kind:
             pass
         return told["fields"]
+
+    def events_until(self, **wanted: dict[str, object]) -> list[dict[str, object]]:
+        """Return all events until each kind that is wanted has come with its fields."""
+        told = []
+        while not all(
+            any(one["event"] == kind and fields.items() <= one["fields"].items() for one in told)
+            for kind, fields in wanted.items()
+        ):
+            told.append(self.events.get(timeout=10))
+        return told
 
     def close(self) -> None:
         self._process.kill()
@@ -130,7 +152,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return make_home(tmp_path_factory.mktemp("vision"))
 
 
-def make_home(folder: Path, **opcua: object) -> Home:
+def make_home(folder: Path, plc_options: dict[str, object] | None = None, **opcua: object) -> Home:
     (folder / "bundle").touch()
     for product, job in {"bracket": 7, "cap": 9}.items():
         view = '[views.top]\nbundle = "bundle"\nreview_above = 1.0\nreject_above = 2.0\n'
@@ -140,7 +162,7 @@ def make_home(folder: Path, **opcua: object) -> Home:
         "recipes": {name: str(folder / f"{name}.toml") for name in ("bracket", "cap")},
         "recipe": "bracket",
         "cameras": [{"name": "top", "type": "folder"}],
-        "plc": {"type": "modbus"},
+        "plc": {"type": "modbus", "options": plc_options or {}},
         "opcua": {"port": free_port()} | opcua,
     }
     found = Home(folder)
@@ -338,12 +360,17 @@ def test_who_is_no_controller_can_change_nothing(station: tuple[Decision, Onlook
     assert written["status"] in ("BadNotWritable", "BadUserAccessDenied")
 
 
-def test_with_a_certificate_every_message_is_signed_and_encrypted(tmp_path: Path) -> None:
+def test_with_a_certificate_every_message_is_signed_and_encrypted_and_a_stranger_may_look(tmp_path: Path) -> None:
     npm_packages.environment("node-opcua")
-    certify(tmp_path, "press")
-    home = make_home(tmp_path, certificate=str(tmp_path / "press.pem"), private_key=str(tmp_path / "press.key"))
+    for name in ("press", "cell"):
+        certify(tmp_path, name)
+    own = {"certificate": str(tmp_path / "press.pem"), "private_key": str(tmp_path / "press.key")}
+    home = make_home(tmp_path, controllers={"cell": str(tmp_path / "cell.pem")}, **own)
     with served(home):
         onlooker = Onlooker(home, secured=True)
+        caused = [{"type": "Int32", "value": 0}, {"type": "String", "value": ""}]
+        halted = onlooker.ask(call=["3:press/vision:VisionStateMachine", "vision:Halt"], arguments=caused)
+        assert halted["status"] == "BadUserAccessDenied"
         assert onlooker.ask(read="3:press/vision:VisionStateMachine/CurrentState")["value"] == "Preoperational"
         onlooker.close()
         with pytest.raises(AssertionError, match="ended"):
