@@ -1,6 +1,6 @@
 """The worker: frames of all cameras to predictions, in batches of whatever waits when it becomes free.
 
-    grabbers --Frame--> worker --Prediction, Loss--> decision
+    grabbers --Frame--> worker --Predictions, Loss--> decision
         └--Answered, Credit--┘
 
 No timer adds latency at low load and batches grow by themselves at high load. Which frames go next, in how large a
@@ -22,7 +22,7 @@ import zmq
 from config import bus
 from config.errors import BundleError, ConfigurationError, InputError, StoreError
 from config.log import Condition, logger
-from config.messages import Answered, AnyMessage, Credit, Frame, Loss, Prediction, Reason
+from config.messages import Answered, AnyMessage, Credit, Frame, Loss, Prediction, Predictions, Reason
 from config.messages import Clock as TheirClock
 from config.ring import RingReader
 from config.service import Service
@@ -189,15 +189,14 @@ class Worker(Service):
         finished_ns = time.monotonic_ns()
         self._costs[engine.digest, shape].ran(len(images), finished_ns - started_ns)
         self.counters["batches"] += 1
-        for waiting, score, anomaly_map in zip(batch, scores, maps, strict=False):  # what fills a batch up has no frame
-            frame = waiting.frame
-            prediction = Prediction(
-                frame_id=frame.frame_id,
-                part_id=frame.part_id,
-                camera=frame.camera,
-                score=float(score),
-                map_shape=anomaly_map.shape,
-                frame_shape=frame.shape,
+        each = [
+            Prediction(
+                frame_id=waiting.frame.frame_id,
+                part_id=waiting.frame.part_id,
+                camera=waiting.frame.camera,
+                score=float(scores[number]),
+                map_shape=maps.shape[1:],
+                frame_shape=shape,
                 bundle_digest=engine.digest,
                 worker=self.name,
                 batch_size=len(batch),
@@ -205,7 +204,9 @@ class Worker(Service):
                 started_ns=started_ns + waiting.offset_ns,
                 finished_ns=finished_ns + waiting.offset_ns,
             )
-            bus.send(self._predictions, prediction, [np.ascontiguousarray(anomaly_map, np.float32).tobytes()])
+            for number, waiting in enumerate(batch)
+        ]
+        bus.send(self._predictions, Predictions(each=tuple(each)), [maps[: len(batch)].tobytes()])
         self.counters["predictions"] += len(batch)
         self._answer(frames)
 

@@ -39,6 +39,7 @@ from config.messages import (
     Health,
     Judgement,
     Prediction,
+    Predictions,
     Recorded,
     Trigger,
     Verdict,
@@ -356,7 +357,7 @@ class _World:
             finished_ns=trigger_ns,
         )
         bus.send(self._triggers, trigger)
-        bus.send(self._predictions, prediction, [anomaly_map.tobytes()])
+        bus.send(self._predictions, Predictions(each=(prediction,)), [anomaly_map.tobytes()])
 
     def _take(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
         match message:

@@ -21,7 +21,7 @@ from coupler_peers import free_port
 
 from config import bus, station
 from config.home import Home, Run
-from config.messages import Event, GateReport, Prediction, Recorded, Trigger, Verdict, decode
+from config.messages import Event, GateReport, Prediction, Predictions, Recorded, Trigger, Verdict, decode
 
 STATION = f"""
 station = "belt"
@@ -137,7 +137,7 @@ class Line:
             finished_ns=now_ns,
         )
         bus.send(self._camera, trigger)
-        bus.send(self._worker, prediction, [np.full((8, 8), score, np.float32).tobytes()])
+        bus.send(self._worker, Predictions(each=(prediction,)), [np.full((8, 8), score, np.float32).tobytes()])
 
     def reports(self) -> dict[int, GateReport]:
         found = [one for one in self.heard.values() if isinstance(one, GateReport)]

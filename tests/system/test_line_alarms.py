@@ -18,7 +18,7 @@ from leading_plc import LeadingPlc
 
 from config import bus, events, station
 from config.home import Home, Run
-from config.messages import Event, Judgement, Prediction, Reason, Recorded, Trigger, Truth, Verdict, decode
+from config.messages import Event, Judgement, Prediction, Predictions, Reason, Recorded, Trigger, Truth, Verdict, decode
 
 LINE_STOP = 4  # its register, as the manual has it
 STATION = """
@@ -111,7 +111,7 @@ class Line:
             finished_ns=now_ns,
         )
         bus.send(self._camera, trigger)
-        bus.send(self._worker, prediction, [anomaly_map.tobytes()])
+        bus.send(self._worker, Predictions(each=(prediction,)), [anomaly_map.tobytes()])
         self.wait(lambda: f"verdict:{part_id}" in self.heard)
         found = self.heard[f"verdict:{part_id}"]
         assert isinstance(found, Verdict)

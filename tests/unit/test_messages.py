@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from config.errors import MessageError
-from config.messages import Answered, Credit, Job, Prediction, Reason, Trigger, Truth, decode, encode
+from config.messages import Answered, Credit, Job, Prediction, Predictions, Reason, Trigger, Truth, decode, encode
 
 TRIGGER = Trigger(
     part_id="demo-1-00000001",
@@ -93,7 +93,8 @@ def test_score_that_is_no_number_arrives_as_none(score):
         started_ns=2,
         finished_ns=3,
     )
-    assert decode([bytes(part) for part in encode(prediction)])[0] == replace(prediction, score=None)
+    told, _ = decode([bytes(part) for part in encode(Predictions(each=(prediction,)))])
+    assert told == Predictions(each=(replace(prediction, score=None),))
 
 
 @pytest.mark.parametrize("wrong", ["3", 1.5, True, 2**63])
