@@ -8,7 +8,7 @@ import zmq
 
 from config.errors import ConfigurationError, MessageError
 from config.log import Condition
-from config.messages import AnyMessage, decode, encode
+from config.messages import AnyMessage, Buffer, decode, encode
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -75,14 +75,12 @@ class Bus:
         return socket
 
 
-def send(
-    socket: Socket, message: AnyMessage, payload: Sequence[bytes | memoryview] = (), to: bytes | None = None
-) -> bool:
+def send(socket: Socket, message: AnyMessage, payload: Sequence[Buffer] = (), to: bytes | None = None) -> bool:
     """Send without waiting; False if the peer is gone or its queue is full."""
     return send_parts(socket, encode(message, payload), to)
 
 
-def send_parts(socket: Socket, parts: Sequence[bytes | memoryview], to: bytes | None = None) -> bool:
+def send_parts(socket: Socket, parts: Sequence[Buffer], to: bytes | None = None) -> bool:
     """Send a message that is encoded already, as `send` does."""
     try:
         socket.send_multipart([*parts] if to is None else [to, *parts], zmq.NOBLOCK, copy=False)

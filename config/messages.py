@@ -76,6 +76,27 @@ class Reason(StrEnum):
     STOPPED = "STOPPED"  # the part came while the station was told to take none, or was given up with the others
 
 
+class PixelFormat(StrEnum):
+    """How the bytes of a frame are to be read; a Bayer mosaic names the colours of its first two rows."""
+
+    MONO8 = "mono8"
+    BGR8 = "bgr8"
+    BAYER_RGGB8 = "bayer_rggb8"
+    BAYER_GRBG8 = "bayer_grbg8"
+    BAYER_GBRG8 = "bayer_gbrg8"
+    BAYER_BGGR8 = "bayer_bggr8"
+
+    @property
+    def channels(self) -> int:
+        """How many bytes a pixel has."""
+        return 3 if self is PixelFormat.BGR8 else 1
+
+    @staticmethod
+    def of(channels: int) -> PixelFormat:
+        """Return what a camera means that gives `channels` bytes a pixel and says no more."""
+        return PixelFormat.MONO8 if channels == 1 else PixelFormat.BGR8
+
+
 class Group(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A field group; what it holds never leads back to it, so no search for garbage need look at it."""
 
@@ -142,12 +163,13 @@ class Loss(Message, frozen=True, kw_only=True):
 class Frame(Message, frozen=True, kw_only=True):
     """One camera's image of a part (ingest → inference); payload: the pixels, unless they lie in a slot."""
 
-    kind: ClassVar[str] = "frame/1"
+    kind: ClassVar[str] = "frame/2"
     frame_id: str
     part_id: str
     camera: str
     recipe: str
-    shape: tuple[Int32, Int32, Int16]  # (H, W, C) uint8; C is 1 (mono) or 3 (BGR)
+    shape: tuple[Int32, Int32, Int16]  # (H, W, C) uint8; C as the pixel format says
+    pixel_format: PixelFormat
     trigger_ns: Int64
     deadline_ns: Int64
     slot: Slot | None = None
@@ -178,9 +200,10 @@ class Answered(Message, frozen=True, kw_only=True):
     frame_ids: tuple[str, ...]
 
 
-class Prediction(Group, frozen=True, kw_only=True):
-    """Score of a frame, and the shape of its reduced anomaly map."""
+class Prediction(Message, frozen=True, kw_only=True):
+    """Score and reduced anomaly map of a frame (inference → decision); payload: the map, float32 `(h, w)`."""
 
+    kind: ClassVar[str] = "prediction/1"
     frame_id: str
     part_id: str
     camera: str
@@ -193,13 +216,6 @@ class Prediction(Group, frozen=True, kw_only=True):
     received_ns: Int64
     started_ns: Int64
     finished_ns: Int64
-
-
-class Predictions(Message, frozen=True, kw_only=True):
-    """The frames of a batch (inference → decision); payload: their anomaly maps of one shape, float32 `(N, h, w)`."""
-
-    kind: ClassVar[str] = "predictions/1"
-    each: tuple[Prediction, ...]
 
 
 class Enlist(Message, frozen=True, kw_only=True):
@@ -458,7 +474,7 @@ AnyMessage = (
     | Credit
     | Clock
     | Answered
-    | Predictions
+    | Prediction
     | Enlist
     | Job
     | Expose
@@ -474,6 +490,7 @@ AnyMessage = (
     | Control
     | Controlled
 )
+Buffer = bytes | memoryview
 Made = TypeVar("Made", bound=Group)
 _MALFORMED = (MsgspecError, UnicodeDecodeError, RecursionError)
 _ENCODER = json.Encoder()
@@ -495,7 +512,7 @@ def from_json(kind: type[Made], content: bytes) -> Made:
         raise MessageError(f"{kind.__name__}: {error}") from error
 
 
-def encode(message: AnyMessage, payload: Sequence[bytes | memoryview] = ()) -> list[bytes | memoryview]:
+def encode(message: AnyMessage, payload: Sequence[Buffer] = ()) -> list[Buffer]:
     """Return the parts of a multipart message."""
     return [message.kind.encode(), as_json(message), *payload]
 

@@ -2,11 +2,13 @@
 
 A ring is a file in the runtime folder (tmpfs): 64 bytes of header, then for each slot 64 bytes whose first eight are
 its generation, then the slots' pixels. The writer makes the generation odd while it writes and even when it is done; a
-reader that finds another generation than the message named, before or after its copy, has the wrong pixels and says so.
+reader that finds another generation than the message named, before or after its look, has the wrong pixels and says so.
+Nothing need be copied: a camera may fill the slot itself, and slots that lie side by side are one batch.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -19,12 +21,15 @@ from config.errors import InputError, StoreError
 from config.messages import Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     Pixels = npt.NDArray[np.uint8]
 
 _MAGIC = b"ANDONRING1"
 _HEADER = struct.Struct("<10s6xQQ")  # magic, slots, bytes of a slot
+_GENERATION = struct.Struct("<Q")
 _HEADER_BYTES = 64
 _META_BYTES = 64
 _PAGE_BYTES = 4096
@@ -52,7 +57,7 @@ class RingWriter:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, size)
-                self._map = mmap.mmap(descriptor, size)
+                self._map = mmap.mmap(descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -64,18 +69,28 @@ class RingWriter:
         self._pixels = _pixels_offset(slots)
         _HEADER.pack_into(self._map, 0, _MAGIC, slots, self.slot_bytes)
 
+    def begin(self, index: int, shape: tuple[int, int, int]) -> Pixels:
+        """Return the memory of slot `index` for a frame of `shape`; no reader takes the slot for good until `commit`.
+
+        Raise InputError where the frame does not fit.
+        """
+        if math.prod(shape) > self.slot_bytes:
+            raise InputError(f"frame of {math.prod(shape)} bytes does not fit a slot of {self.slot_bytes}")
+        (generation,) = _GENERATION.unpack_from(self._map, _meta(index))
+        _GENERATION.pack_into(self._map, _meta(index), generation | 1)
+        return _view(self._map, self._pixels + index * self.slot_bytes, shape)
+
+    def commit(self, index: int) -> Slot:
+        """Say that the slot's pixels are all there, and return where they are."""
+        (generation,) = _GENERATION.unpack_from(self._map, _meta(index))
+        _GENERATION.pack_into(self._map, _meta(index), generation + 1)
+        return Slot(ring=self.path.name, index=index, generation=generation + 1)
+
     def write(self, index: int, pixels: Pixels) -> Slot:
-        """Copy `pixels` (uint8, C-contiguous or not) into slot `index` and return where they are."""
-        if pixels.nbytes > self.slot_bytes:
-            raise InputError(f"frame of {pixels.nbytes} bytes does not fit a slot of {self.slot_bytes}")
-        meta = _HEADER_BYTES + index * _META_BYTES
-        (generation,) = struct.unpack_from("<Q", self._map, meta)
-        struct.pack_into("<Q", self._map, meta, generation + 1)
-        start = self._pixels + index * self.slot_bytes
-        target = np.frombuffer(self._map, np.uint8, pixels.nbytes, start).reshape(pixels.shape)
-        np.copyto(target, pixels)
-        struct.pack_into("<Q", self._map, meta, generation + 2)
-        return Slot(ring=self.path.name, index=index, generation=generation + 2)
+        """Copy `pixels` `(H, W, C)` (uint8, C-contiguous or not) into slot `index` and return where they are."""
+        height, width, channels = pixels.shape
+        np.copyto(self.begin(index, (height, width, channels)), pixels)
+        return self.commit(index)
 
     def view(self, slot: Slot, shape: tuple[int, int, int]) -> Pixels:
         """Return the pixels of a slot without copying; they stay good until the slot is written again."""
@@ -94,7 +109,7 @@ class RingReader:
         self.name = path.name
         try:
             with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+                self._map = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: cannot map the camera's ring: {error}") from error
         if len(self._map) < _HEADER_BYTES:
@@ -104,17 +119,46 @@ class RingReader:
         if magic != _MAGIC or len(self._map) != self._pixels + self._slots * self._slot_bytes:
             raise StoreError(f"{path}: not a ring of this version")
 
+    def holds(self, slot: Slot) -> bool:
+        """Tell whether the slot still holds the frame that was meant; ask again after a look at its `view`."""
+        if slot.index >= self._slots:
+            return False
+        return bool(_GENERATION.unpack_from(self._map, _meta(slot.index))[0] == slot.generation)
+
+    def view(self, slot: Slot, shape: tuple[int, int, int]) -> Pixels | None:
+        """Return a slot's pixels `(H, W, C)`, read-only, not copied; None if it holds another frame or none so large.
+
+        What was made of them counts only if `holds` is still true afterwards.
+        """
+        if not self.holds(slot) or math.prod(shape) > self._slot_bytes:
+            return None
+        return _view(self._map, self._pixels + slot.index * self._slot_bytes, shape)
+
+    def views(self, slots: Sequence[Slot], shape: tuple[int, int, int]) -> Pixels | None:
+        """Return the pixels of several slots as one batch `(N, H, W, C)`, as `view` does.
+
+        None also where the slots do not lie side by side in this order, or a frame does not fill its slot.
+        """
+        first = slots[0].index
+        beside = all(slot.index == first + place for place, slot in enumerate(slots))
+        filled = len(slots) == 1 or math.prod(shape) == self._slot_bytes
+        if not (beside and filled and all(self.holds(slot) for slot in slots)) or math.prod(shape) > self._slot_bytes:
+            return None
+        return _view(self._map, self._pixels + first * self._slot_bytes, (len(slots), *shape))
+
     def read(self, slot: Slot, out: Pixels) -> bool:
-        """Copy a slot into `out` `(H, W, C)`; False if the slot now holds another frame."""
-        if slot.index >= self._slots or out.nbytes > self._slot_bytes:
+        """Copy a slot into `out` `(H, W, C)`; False if the slot holds another frame, before or after the copy."""
+        height, width, channels = out.shape
+        pixels = self.view(slot, (height, width, channels))
+        if pixels is None:
             return False
-        meta = _HEADER_BYTES + slot.index * _META_BYTES
-        if struct.unpack_from("<Q", self._map, meta)[0] != slot.generation:
-            return False
-        np.copyto(out, _view(self._map, self._pixels + slot.index * self._slot_bytes, out.shape))
-        return bool(struct.unpack_from("<Q", self._map, meta)[0] == slot.generation)
+        np.copyto(out, pixels)
+        return self.holds(slot)
+
+
+def _meta(index: int) -> int:
+    return _HEADER_BYTES + index * _META_BYTES
 
 
 def _view(memory: mmap.mmap, offset: int, shape: tuple[int, ...]) -> Pixels:
-    count = int(np.prod(shape))
-    return np.frombuffer(memory, np.uint8, count, offset).reshape(shape)
+    return np.ndarray(shape, np.uint8, memory, offset)

@@ -1,6 +1,6 @@
 """The worker: frames of all cameras to predictions, in batches of whatever waits when it becomes free.
 
-    grabbers --Frame--> worker --Predictions, Loss--> decision
+    grabbers --Frame--> worker --Prediction, Loss--> decision
         └--Answered, Credit--┘
 
 No timer adds latency at low load and batches grow by themselves at high load. Which frames go next, in how large a
@@ -20,16 +20,18 @@ import numpy as np
 import zmq
 
 from config import bus
-from config.errors import BundleError, ConfigurationError, InputError, StoreError
+from config.errors import BundleError, ConfigurationError, InputError
+from config.handover import Taker
 from config.log import Condition, logger
-from config.messages import Answered, AnyMessage, Credit, Frame, Loss, Prediction, Predictions, Reason
+from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, Loss, Prediction, Reason
 from config.messages import Clock as TheirClock
-from config.ring import RingReader
 from config.service import Service
 from inference.batching import Batch, Batcher, Costs
 from inference.bundle import Bundle
 from inference.clock import Clock
 from inference.engine import Engine
+from inference.inputs import Inputs
+from inference.memory import FrameMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +54,7 @@ _SHED_NS = 1_000_000_000  # without a frame given up: the condition has ended
 class _Waiting:
     frame: Frame
     engine: Engine
-    pixels: bytes | None
+    pixels: Buffer | None
     received_ns: int
     offset_ns: int  # of the grabber's clock; what is told of times is told by it
 
@@ -75,7 +77,8 @@ class Worker(Service):
         self._engines: dict[tuple[str, str], _Loaded] = {}  # by recipe and camera
         self._batcher: Batcher[_Waiting] = Batcher()
         self._costs: dict[tuple[str, tuple[int, int, int]], Costs] = {}  # by bundle and frame shape
-        self._rings: dict[str, RingReader] = {}
+        device = self._station.workers.device
+        self._inputs = Inputs(home.runtime, FrameMemory(device), in_place=device.endswith("cpu"))
         self._clocks: dict[str, Clock] = {}  # of cameras' machines; none of this one
         self._credit_due_ns = 0
         self._shed = Condition("shed_frame", self.counters)
@@ -92,28 +95,29 @@ class Worker(Service):
                     engines[view.bundle] = self._load(view.bundle)
                 self._engines[name, camera] = engines[view.bundle]
         self._predictions = self.bus.connect(zmq.PUSH, self.home.endpoint("predictions"))
-        self._cameras: dict[str, bus.Socket] = {}
+        self._cameras: dict[str, Taker] = {}
         for section in self._station.cameras:
-            identity = f"{self.name}.{os.getpid()}"
-            socket = self.bus.connect(zmq.DEALER, self.home.endpoint(f"camera.{section.name}"), identity)
-            self._cameras[section.name] = socket
-            if not self.home.endpoint(f"camera.{section.name}").startswith("ipc://"):
+            identity, endpoint = f"{self.name}.{os.getpid()}", self.home.endpoint(f"camera.{section.name}")
+            taker = Taker(self.bus, endpoint, identity, partial(self._receive, section.name), self.counters)
+            self._cameras[section.name] = taker
+            if not taker.shares_memory:
                 self._clocks[section.name] = Clock()
-            self.watch(socket, bus.Receiver(socket, partial(self._receive, section.name), self.counters))
+            for source, receive in taker.sources.items():
+                self.watch(source, receive)
 
     def tick(self, now_ns: int) -> None:
         """Grant credit and run the most urgent batch."""
         if now_ns >= self._credit_due_ns:
             self._credit_due_ns = now_ns + _CREDIT_NS
-            for camera, socket in self._cameras.items():
+            for camera, taker in self._cameras.items():
                 known = camera not in self._clocks or self._clocks[camera].offset_ns is not None
                 credit = Credit(
                     worker=self.name,
                     capacity=self._buckets[-1] if known else 0,  # without its clock no deadline means anything
-                    shares_memory=camera not in self._clocks,
+                    shares_memory=taker.shares_memory,
                     sent_ns=time.monotonic_ns(),
                 )
-                bus.send(socket, credit)
+                taker.send(credit)
         if not len(self._batcher):
             return
         batch, given_up = self._batcher.take(now_ns)
@@ -141,7 +145,7 @@ class Worker(Service):
         logger().info("bundle loaded", **said, ms_for_each_frame_of_a_batch=each_ms)
         return _Loaded(engine, costs)
 
-    def _receive(self, camera: str, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
+    def _receive(self, camera: str, message: AnyMessage, payload: list[Buffer], _peer: bytes) -> None:
         if isinstance(message, TheirClock):
             self._clocks[camera].answer(message.asked_ns, message.now_ns, time.monotonic_ns())
         if not isinstance(message, Frame):
@@ -182,21 +186,27 @@ class Worker(Service):
         frames = [waiting.frame for waiting in batch]
         started_ns = time.monotonic_ns()
         try:
-            scores, maps = engine.infer(images)
+            scores, maps = engine.run(images)
         except InputError as error:
             self._refuse(frames, Reason.WRONG_FRAME, str(error))
             return
         finished_ns = time.monotonic_ns()
         self._costs[engine.digest, shape].ran(len(images), finished_ns - started_ns)
         self.counters["batches"] += 1
-        each = [
-            Prediction(
-                frame_id=waiting.frame.frame_id,
-                part_id=waiting.frame.part_id,
-                camera=waiting.frame.camera,
-                score=float(scores[number]),
-                map_shape=maps.shape[1:],
-                frame_shape=shape,
+        predicted = 0
+        for waiting, score, anomaly_map in zip(batch, scores, maps, strict=False):  # what fills a batch up has no frame
+            frame = waiting.frame
+            if not self._inputs.whole(frame):
+                self._stale.occur(frame_id=frame.frame_id)
+                continue
+            predicted += 1
+            prediction = Prediction(
+                frame_id=frame.frame_id,
+                part_id=frame.part_id,
+                camera=frame.camera,
+                score=float(score),
+                map_shape=anomaly_map.shape,
+                frame_shape=frame.shape,
                 bundle_digest=engine.digest,
                 worker=self.name,
                 batch_size=len(batch),
@@ -204,45 +214,23 @@ class Worker(Service):
                 started_ns=started_ns + waiting.offset_ns,
                 finished_ns=finished_ns + waiting.offset_ns,
             )
-            for number, waiting in enumerate(batch)
-        ]
-        bus.send(self._predictions, Predictions(each=tuple(each)), [maps[: len(batch)].tobytes()])
-        self.counters["predictions"] += len(batch)
+            bus.send(self._predictions, prediction, [np.ascontiguousarray(anomaly_map, np.float32).tobytes()])
+        self.counters["predictions"] += predicted
+        if predicted == len(chosen.items):
+            self._stale.end()
         self._answer(frames)
 
     def _gather(self, chosen: Batch[_Waiting], shape: tuple[int, int, int]) -> tuple[Pixels, list[_Waiting]]:
-        """Copy the pixels into one array `(N, H, W, C)`, N a bucket; return which of the frames it begins with."""
-        images = np.empty((chosen.bucket, *shape), np.uint8)
-        kept: list[_Waiting] = []
-        stale: list[Frame] = []
-        for waiting in chosen.items:
-            if self._read(waiting, images[len(kept)]):
-                kept.append(waiting)
-            else:
-                self._stale.occur(frame_id=waiting.frame.frame_id)
-                stale.append(waiting.frame)
-        if not stale:
-            self._stale.end()
+        """Return one array `(N, H, W, C)`, N a bucket, and the frames that it begins with."""
+        arrived = [(waiting.frame, waiting.pixels) for waiting in chosen.items]
+        images, there = self._inputs.gather(arrived, chosen.bucket, shape)
+        stale = [waiting.frame for waiting, is_there in zip(chosen.items, there, strict=True) if not is_there]
+        for frame in stale:
+            self._stale.occur(frame_id=frame.frame_id)
         self._answer(stale)
+        kept = [waiting for waiting, is_there in zip(chosen.items, there, strict=True) if is_there]
         bucket = next(bucket for bucket in self._buckets if bucket >= len(kept))
         return images[:bucket], kept
-
-    def _read(self, waiting: _Waiting, out: Pixels) -> bool:
-        frame = waiting.frame
-        if waiting.pixels is not None:
-            if len(waiting.pixels) != out.nbytes:
-                return False
-            out[...] = np.frombuffer(waiting.pixels, np.uint8).reshape(out.shape)
-            return True
-        if frame.slot is None:
-            return False
-        ring = self._rings.get(frame.camera)
-        if ring is None or ring.name != frame.slot.ring:
-            try:
-                ring = self._rings[frame.camera] = RingReader(self.home.runtime / frame.slot.ring)
-            except StoreError:
-                return False
-        return ring.read(frame.slot, out)
 
     def _refuse(self, frames: list[Frame], reason: Reason, why: str) -> None:
         for frame in frames:
@@ -253,7 +241,7 @@ class Worker(Service):
     def _answer(self, frames: list[Frame]) -> None:
         for camera in {frame.camera for frame in frames}:
             ids = tuple(frame.frame_id for frame in frames if frame.camera == camera)
-            bus.send(self._cameras[camera], Answered(frame_ids=ids))
+            self._cameras[camera].send(Answered(frame_ids=ids))
 
 
 def _measured_ns(engine: Engine, buckets: Sequence[int]) -> dict[int, int]:

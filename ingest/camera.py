@@ -19,18 +19,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from config.errors import ConfigurationError
 from config.messages import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     import numpy.typing as npt
 
     from config.holds import Holds
     from config.home import Home
-    from config.messages import Expose, Truth
+    from config.messages import Expose, PixelFormat, Truth
     from config.schedule import Schedule
     from config.station import SimulationSection
 
@@ -45,10 +46,11 @@ class Exposure:
 
     sequence: int  # of the trigger; the same for all cameras of the station
     time_ns: int  # monotonic, of the trigger
-    pixels: npt.NDArray[np.uint8] | None  # (H, W, C), C is 1 (mono) or 3 (BGR)
+    pixels: Pixels | None  # (H, W, C), C is 1 (mono, Bayer mosaic) or 3 (BGR)
     reason: Reason | None = None
     truth: Truth | None = None
     order: Expose | None = None  # of a PLC that leads; the part, its recipe and its deadline are the order's
+    pixel_format: PixelFormat | None = None  # None: mono8 or bgr8, by the number of channels
 
 
 class Camera(Protocol):
@@ -64,13 +66,34 @@ class Camera(Protocol):
         """Release the device; called from another thread, it ends a waiting `exposures`."""
 
 
+class Film(Protocol):
+    """Memory that a camera can put its pictures into, so that nobody copies them later."""
+
+    def frame(self, shape: tuple[int, int, int]) -> Pixels:
+        """Return memory for the next picture `(H, W, C)`; yielded as an exposure's pixels it is where workers look."""
+
+    def discard(self, pixels: Pixels) -> None:
+        """Take back memory that becomes no exposure."""
+
+
+class _LooseFilm:
+    """Memory that nobody shares."""
+
+    def frame(self, shape: tuple[int, int, int]) -> Pixels:
+        return np.empty(shape, np.uint8)
+
+    def discard(self, pixels: Pixels) -> None:
+        pass
+
+
 class TriggerLine:
     """The trigger input of cameras that play known parts: it tells when each part of the simulated line arrives.
 
-    Where the PLC leads, parts arrive when it says so.
+    Where the PLC leads, parts arrive when it says so. Any camera finds the memory for its pictures in `film`.
     """
 
     def __init__(self, home: Home) -> None:
+        self.film: Film = _LooseFilm()
         self._home = home
         self._closed = threading.Event()
         self._orders: queue.SimpleQueue[Expose | None] = queue.SimpleQueue()
@@ -160,7 +183,7 @@ class TriggerLine:
         schedule = self.schedule()
         if schedule is None:
             return
-        awaited, taken = 0, picture(0, schedule)
+        awaited, taken = 0, self._filmed(picture(0, schedule))
         for order in self.orders():
             if self._closed.is_set():
                 return
@@ -169,10 +192,12 @@ class TriggerLine:
                 yield Exposure(part, order.trigger_ns, None, Reason.CAMERA_DOWN, shown, order)
                 continue
             if part != awaited:
-                taken = picture(part, schedule)
+                if not isinstance(taken, Reason):
+                    self.film.discard(taken)
+                taken = self._filmed(picture(part, schedule))
             pixels, reason = (None, taken) if isinstance(taken, Reason) else (taken, None)
             yield Exposure(part, order.trigger_ns, pixels, reason, shown, order)
-            awaited, taken = part + 1, picture(part + 1, schedule)
+            awaited, taken = part + 1, self._filmed(picture(part + 1, schedule))
 
     def _play(
         self,
@@ -193,12 +218,21 @@ class TriggerLine:
         for sequence in itertools.count(live):
             if self._closed.is_set() or (schedule.parts is not None and sequence >= schedule.parts):
                 return
-            taken = picture(sequence, schedule)
+            taken = self._filmed(picture(sequence, schedule))
             due_ns = self.wait(sequence)
             if due_ns is None:
                 return
             pixels, reason = (None, taken) if isinstance(taken, Reason) else (taken, None)
             yield Exposure(sequence, due_ns, pixels, reason, truth(sequence, schedule))
+
+    def _filmed(self, taken: Pixels | Reason) -> Pixels | Reason:
+        """Put a picture where a real camera would have put it, before its trigger."""
+        if isinstance(taken, Reason):
+            return taken
+        height, width, channels = taken.shape
+        pixels = self.film.frame((height, width, channels))
+        np.copyto(pixels, taken)
+        return pixels
 
     def close(self) -> None:
         """End all waiting."""

@@ -18,10 +18,12 @@ from msgspec.structs import replace
 
 from config import bus, plugins
 from config.errors import ConfigurationError
+from config.handover import Giver
 from config.log import Condition
 from config.messages import (
     Answered,
     AnyMessage,
+    Buffer,
     Clock,
     Credit,
     Enlist,
@@ -29,6 +31,7 @@ from config.messages import (
     Frame,
     Job,
     Loss,
+    PixelFormat,
     Reason,
     Recorded,
     Trigger,
@@ -43,9 +46,6 @@ from ingest.keeper import Keeper
 from ingest.shutter import Shutter, Taken
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from config.home import Home
 
 _ENLIST_NS = 200_000_000
@@ -62,7 +62,6 @@ class _Held:
 
     trigger: Trigger
     frame: Frame | None
-    pixels: npt.NDArray[np.uint8] | None  # only of a frame too large for a slot
     loss: Loss | None
     announced_ns: int
 
@@ -88,6 +87,7 @@ class Grabber(Service):
         self._overrun = Condition("overrun", self.counters)
         self._trigger_lost = Condition("trigger_lost", self.counters)
         self._no_worker = Condition("no_worker", self.counters)
+        self._silent = Condition("worker_silent", self.counters)
 
     def open(self) -> None:
         """Take the camera, make the ring, find the other stages."""
@@ -96,14 +96,17 @@ class Grabber(Service):
         self._line = TriggerLine(self.home)
         camera = plug_in.Camera(options, self._section.name, self._line)
         self._shutter = Shutter(camera, self._section.name, self.home.runtime, self._section.slots)
+        self._line.film = self._shutter
         self._cursor = Cursor(self.home.runtime / f"{self._section.name}.{self._run_id}.cursor")
-        self._frames = self.bus.bind(zmq.ROUTER, *self.home.addresses(f"camera.{self._section.name}"))
+        addresses = self.home.addresses(f"camera.{self._section.name}")
+        self._giver = Giver(self.bus, addresses, self._from_worker, self._lose, self.counters)
         self._decision = self.bus.connect(zmq.DEALER, self.home.endpoint("triggers"), self._section.name)
         records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), f"camera-{self._section.name}")
         side_px = self._station.storage.image_side_px
         self._keeper = Keeper(self._shutter, self._section.slots, side_px, records, self.counters)
         self._keeper.start()
-        self.watch(self._frames, bus.Receiver(self._frames, self._from_worker, self.counters))
+        for source, receive in self._giver.sources.items():
+            self.watch(source, receive)
         self.watch(self._decision, bus.Receiver(self._decision, self._from_decision, self.counters))
         self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
         self.watch(self._shutter.mailbox.fileno(), self._expose)
@@ -136,6 +139,8 @@ class Grabber(Service):
             self._line.close()
         if hasattr(self, "_shutter"):
             self._shutter.close()
+        if hasattr(self, "_giver"):
+            self._giver.close()
         if hasattr(self, "_keeper"):
             self._keeper.close()
 
@@ -180,6 +185,7 @@ class Grabber(Service):
                 camera=camera,
                 recipe=recipe,
                 shape=(height, width, colours),
+                pixel_format=exposure.pixel_format or PixelFormat.of(colours),
                 trigger_ns=trigger.trigger_ns,
                 deadline_ns=trigger.deadline_ns,
                 slot=taken.slot,
@@ -192,12 +198,11 @@ class Grabber(Service):
                 self._overrun.occur(part_id=trigger.part_id)
             else:
                 self.counters[f"lost_{loss.reason.lower()}"] += 1
-        pixels = exposure.pixels if frame and frame.slot is None else None
         if len(self._held) >= _HELD_MOST:
             lost = next(iter(self._held))
             self._trigger_lost.occur(part_id=lost)
             self._forget(lost)
-        self._held[trigger.part_id] = _Held(trigger, frame, pixels, loss, now_ns)
+        self._held[trigger.part_id] = _Held(trigger, frame, loss, now_ns)
         self._tell_decision(self._held[trigger.part_id])
         if frame:
             self._crew.wait(trigger.part_id)
@@ -227,7 +232,7 @@ class Grabber(Service):
                 # Nobody can judge it in time any more: make room, keep asking for the verdict.
                 self._crew.drop(part_id)
                 self._shutter.free(held.frame.slot)
-                held.frame, held.pixels = None, None
+                held.frame = None
                 held.loss = Loss(part_id=part_id, camera=self._section.name, reason=Reason.LATE)
             if now_ns - held.announced_ns > _GRACE_NS:
                 held.announced_ns = now_ns
@@ -235,32 +240,41 @@ class Grabber(Service):
                 self._tell_decision(held)
 
     def _dispatch(self) -> None:
-        while (chosen := self._crew.assign()) is not None:
+        now_ns = time.monotonic_ns()
+        while (chosen := self._crew.assign(now_ns)) is not None:
             peer, part_id = chosen
             held = self._held.get(part_id)
             if held is None or held.frame is None:
-                self._crew.answered(peer, part_id)
-                continue
-            frame, payload = held.frame, []
-            if held.pixels is not None:
-                payload = [held.pixels.tobytes()]
-            elif frame.slot and not self._crew.workers[peer].shares_memory:
-                payload = [self._shutter.view(frame.slot, frame.shape).tobytes()]
-                frame = replace(frame, slot=None)
-            if bus.send(self._frames, frame, payload, to=peer):
+                self._crew.withdraw(peer, part_id)
+            elif self._give(peer, held.frame):
                 self.counters["frames_sent"] += 1
             else:
-                self._lose(peer, time.monotonic_ns())
+                self._lose(peer)
+
+    def _give(self, peer: bytes, frame: Frame) -> bool:
+        if frame.slot is None or self._crew.workers[peer].shares_memory:
+            return self._giver.send(peer, frame)
+        return self._giver.send(peer, replace(frame, slot=None), [self._shutter.lend(frame.slot, frame.shape)])
 
     def _probe(self, now_ns: int) -> None:
         for peer in list(self._crew.workers):
-            if not bus.reachable(self._frames, peer):
-                self._lose(peer, now_ns)
+            if not self._giver.reachable(peer):
+                self._lose(peer)
+        if doubtful := self._crew.doubt(now_ns):
+            self._silent.occur(frames=len(doubtful))
+            self._send_again(doubtful, now_ns)
+        elif not any(worker.doubted for worker in self._crew.workers.values()):
+            self._silent.end()
 
-    def _lose(self, peer: bytes, now_ns: int) -> None:
-        lost = self._crew.lose(peer)
+    def _lose(self, peer: bytes) -> None:
+        if peer not in self._crew.workers:
+            return
         self.counters["workers_lost"] += 1
-        again = sorted((part for part in lost if self._in_time(part, now_ns)), reverse=True)
+        self._send_again(self._crew.lose(peer), time.monotonic_ns())
+        self._dispatch()
+
+    def _send_again(self, part_ids: set[str], now_ns: int) -> None:
+        again = sorted((part for part in part_ids if self._in_time(part, now_ns)), reverse=True)
         for part_id in again:
             self._crew.wait(part_id, first=True)
         self.counters["frames_resent"] += len(again)
@@ -269,15 +283,16 @@ class Grabber(Service):
         held = self._held.get(part_id)
         return held is not None and held.frame is not None and now_ns < held.frame.deadline_ns
 
-    def _from_worker(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
+    def _from_worker(self, message: AnyMessage, _payload: list[Buffer], peer: bytes) -> None:
         if isinstance(message, Credit):
             self._no_worker.end()
             self._crew.credit(peer, message.capacity, shares_memory=message.shares_memory)
             if not message.shares_memory:
-                bus.send(self._frames, Clock(asked_ns=message.sent_ns, now_ns=time.monotonic_ns()), to=peer)
+                self._giver.send(peer, Clock(asked_ns=message.sent_ns, now_ns=time.monotonic_ns()))
         elif isinstance(message, Answered):
+            now_ns, suffix = time.monotonic_ns(), f"/{self._section.name}"
             for frame_id in message.frame_ids:
-                self._crew.answered(peer, frame_id.removesuffix(f"/{self._section.name}"))
+                self._crew.answered(peer, frame_id.removesuffix(suffix), now_ns)
         self._dispatch()
 
     def _from_decision(self, message: AnyMessage, _payload: list[bytes], _peer: bytes) -> None:
@@ -316,8 +331,8 @@ class Grabber(Service):
         self._crew.drop(verdict.part_id)
         self.counters["settled"] += 1
         slot, live = held.frame.slot, self._is_live()
-        pixels = held.pixels if slot is None else self._shutter.view(slot, held.frame.shape)
-        if pixels is not None:
+        if slot is not None:
+            pixels = self._shutter.view(slot, held.frame.shape)
             self._keeper.keep(Judged(slot, pixels, verdict, self._section.name, verdict.pixels, live))
 
     def _is_live(self) -> bool:

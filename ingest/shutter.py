@@ -1,13 +1,25 @@
-"""The camera's thread: exposures are taken, and their pixels copied into free slots of the ring."""
+"""The camera's thread and its film: exposures are taken into free slots of the ring.
+
+A camera that fills the memory it is given (`Shutter.frame`) has its pixels where workers read them: nobody copies them.
+Those of others are copied, once. A frame too large for a slot gets a ring of its own.
+"""
 
 from __future__ import annotations
 
+import heapq
+import math
 import sys
 import threading
 import time
+import weakref
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from config.errors import StoreError
+from config.log import logger
 from config.mailbox import Mailbox
 from config.messages import Reason, Slot
 from config.ring import RingWriter
@@ -15,17 +27,18 @@ from config.ring import RingWriter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
 
     from ingest.camera import Camera, Exposure
+
+    Pixels = npt.NDArray[np.uint8]
 
 _SWITCH_S = 0.0001  # the thread must not keep the loop from announcing a trigger for Python's usual 5 ms
 
 
 @dataclass(frozen=True)
 class Taken:
-    """An exposure; its pixels lie in `slot`, unless they are too many for one or `reason` says why there are none."""
+    """An exposure; its pixels lie in `slot`, unless `reason` says why there are none."""
 
     exposure: Exposure
     slot: Slot | None
@@ -43,12 +56,17 @@ class Shutter:
         self.mailbox: Mailbox[Taken | BaseException | None] = Mailbox()
         self.started = False
         self._camera = camera
+        self._name, self._folder, self._slots = name, folder, slots
         slot_bytes = camera.open()
         for leftover in folder.glob(f"{name}.*.ring"):
             leftover.unlink(missing_ok=True)
-        self._ring = RingWriter(folder / f"{name}.{time.monotonic_ns():x}.ring", slots, slot_bytes)
-        self._free = list(range(slots))
-        self._lock = threading.Lock()
+        self._ring = RingWriter(self._path(), slots, slot_bytes)
+        self._large: dict[str, RingWriter] = {}  # by file name: of frames that fit no slot
+        self._free = list(range(slots))  # a heap: low slots stay in the processor's cache, and bursts lie side by side
+        self._filling: dict[int, tuple[Pixels, int]] = {}  # by identity of the memory: with the camera, of which slot
+        self._sending: Counter[int] = Counter()  # by slot
+        self._freed: set[int] = set()  # as soon as it has been sent
+        self._lock = threading.RLock()
 
     def start(self, first: int) -> None:
         """Begin to take exposures, from trigger `first` on."""
@@ -56,9 +74,33 @@ class Shutter:
         sys.setswitchinterval(_SWITCH_S)
         threading.Thread(target=self._run, args=(first,), name="camera", daemon=True).start()
 
-    def view(self, slot: Slot, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    def frame(self, shape: tuple[int, int, int]) -> Pixels:
+        """Return memory for the next picture `(H, W, C)`: a slot of the ring, or other memory where none is free."""
+        index = self._occupy() if math.prod(shape) <= self._ring.slot_bytes else None
+        if index is None:
+            return np.empty(shape, np.uint8)
+        pixels = self._ring.begin(index, shape)
+        self._filling[id(pixels)] = pixels, index
+        return pixels
+
+    def discard(self, pixels: Pixels) -> None:
+        """Take back memory that `frame` gave and that becomes no exposure."""
+        _, index = self._filling.pop(id(pixels), (None, None))
+        if index is not None:
+            self._vacate(index)
+
+    def view(self, slot: Slot, shape: tuple[int, int, int]) -> Pixels:
         """Return the pixels in a slot without copying; they are good until the slot is freed."""
-        return self._ring.view(slot, shape)
+        return self._large.get(slot.ring, self._ring).view(slot, shape)
+
+    def lend(self, slot: Slot, shape: tuple[int, int, int]) -> memoryview:
+        """Return the bytes in a slot for a socket to send: freed or not, nothing is written there before it is done."""
+        pixels = self.view(slot, (1, 1, math.prod(shape)))
+        if slot.ring not in self._large:
+            with self._lock:
+                self._sending[slot.index] += 1
+            weakref.finalize(pixels, self._sent, slot.index).atexit = False
+        return pixels.data.cast("B")
 
     @property
     def free_slots(self) -> int:
@@ -68,14 +110,23 @@ class Shutter:
 
     def free(self, slot: Slot | None) -> None:
         """Let a slot be used again."""
-        if slot is not None:
-            with self._lock:
-                self._free.append(slot.index)
+        if slot is None:
+            return
+        large = self._large.pop(slot.ring, None)
+        if large is not None:
+            large.close()
+            return
+        with self._lock:
+            if self._sending[slot.index]:
+                self._freed.add(slot.index)
+            else:
+                heapq.heappush(self._free, slot.index)
 
     def close(self) -> None:
         """Release the camera and the ring."""
         self._camera.close()
-        self._ring.close()
+        for ring in (self._ring, *self._large.values()):
+            ring.close()
 
     def _run(self, first: int) -> None:
         try:
@@ -89,10 +140,42 @@ class Shutter:
     def _take(self, exposure: Exposure) -> Taken:
         if exposure.pixels is None:
             return Taken(exposure, None, exposure.reason or Reason.UNREADABLE_FRAME)
+        _, index = self._filling.pop(id(exposure.pixels), (None, None))
+        if index is not None:
+            return Taken(exposure, self._ring.commit(index), None)
         if exposure.pixels.nbytes > self._ring.slot_bytes:
-            return Taken(exposure, None, None)
-        with self._lock:
-            index = self._free.pop() if self._free else None
+            return self._take_large(exposure, exposure.pixels)
+        index = self._occupy()
         if index is None:
             return Taken(exposure, None, Reason.OVERRUN)
         return Taken(exposure, self._ring.write(index, exposure.pixels), None)
+
+    def _take_large(self, exposure: Exposure, pixels: Pixels) -> Taken:
+        if len(self._large) >= self._slots:
+            return Taken(exposure, None, Reason.OVERRUN)
+        try:
+            ring = RingWriter(self._path(), 1, pixels.nbytes)
+        except StoreError as error:
+            logger().warning("no memory for a large frame", error=str(error))
+            return Taken(exposure, None, Reason.OVERRUN)
+        self._large[ring.path.name] = ring
+        return Taken(exposure, ring.write(0, pixels), None)
+
+    def _path(self) -> Path:
+        return self._folder / f"{self._name}.{time.monotonic_ns():x}.ring"
+
+    def _occupy(self) -> int | None:
+        with self._lock:
+            return heapq.heappop(self._free) if self._free else None
+
+    def _vacate(self, index: int) -> None:
+        with self._lock:
+            heapq.heappush(self._free, index)
+
+    def _sent(self, index: int) -> None:
+        """Count what has been sent; whichever thread drops the last reference to it comes here."""
+        with self._lock:
+            self._sending[index] -= 1
+            if not self._sending[index] and index in self._freed:
+                self._freed.remove(index)
+                self._vacate(index)

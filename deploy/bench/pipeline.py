@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Self
@@ -16,8 +17,9 @@ import zmq
 
 from config import bus
 from config.errors import ServiceError
+from config.handover import Giver
 from config.home import Home, Run
-from config.messages import Answered, Credit, Frame, Prediction, decode
+from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, PixelFormat, Prediction, decode
 from config.ring import RingWriter
 from deploy import stations
 from deploy.bench.report import Report, Target
@@ -70,7 +72,8 @@ class _Line:
         self._frames = self._pictures(bundle)
         self._engine.warm((_BATCH,))
         self._bus = bus.Bus()
-        self._worker_side = self._bus.bind(zmq.ROUTER, home.endpoint(f"camera.{self._camera}"))
+        addresses = home.addresses(f"camera.{self._camera}")
+        self._giver = Giver(self._bus, addresses, self._from_worker, lambda _peer: None, Counter())
         self._decision_side = self._bus.bind(zmq.PULL, home.endpoint("predictions"))
         self._ring = RingWriter(home.runtime / "bench.ring", _SLOTS, self._frames[0].nbytes)
         self._home = home
@@ -81,6 +84,9 @@ class _Line:
             env={**os.environ, "ANDON_LOG_LEVEL": "error"},
         )
         self._batches: list[int] = []
+        self._free: list[int] = []
+        self._taken: dict[str, int] = {}
+        self._peer = b""
         self._sent = 0
         self._meet()
         return self
@@ -88,6 +94,7 @@ class _Line:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(10)
+        self._giver.close()
         self._bus.close()
         self._ring.close()
         self._folder.cleanup()
@@ -111,21 +118,20 @@ class _Line:
 
     def predictions_per_s(self) -> float:
         """Return predictions per second while the worker always has frames waiting."""
-        free = list(range(_SLOTS))
-        taken: dict[str, int] = {}
+        self._free = list(range(_SLOTS))
         done, began = 0, time.perf_counter()
         poller = zmq.Poller()
-        for socket in (self._worker_side, self._decision_side):
-            poller.register(socket, zmq.POLLIN)
-        while (took := time.perf_counter() - began) < _ROUND_S or taken:
-            while free and len(taken) < 2 * _BATCH and took < _ROUND_S:
-                self._give(free.pop(), taken)
-            for socket, _ in poller.poll(1000):
-                parts = socket.recv_multipart()
-                message, _payload = decode(parts[1:] if socket is self._worker_side else parts)
-                if isinstance(message, Answered):
-                    free += [taken.pop(frame_id) for frame_id in message.frame_ids]
-                elif isinstance(message, Prediction):
+        for source in (*self._giver.sources, self._decision_side):
+            poller.register(source, zmq.POLLIN)
+        while (took := time.perf_counter() - began) < _ROUND_S or self._taken:
+            while self._free and len(self._taken) < 2 * _BATCH and took < _ROUND_S:
+                self._give(self._free.pop(0))
+            for source, _ in poller.poll(1000):
+                if source is not self._decision_side:
+                    self._giver.sources[source]()
+                    continue
+                message, _payload = decode(self._decision_side.recv_multipart())
+                if isinstance(message, Prediction):
                     self._batches.append(message.batch_size)
                     done += time.perf_counter() - began < _ROUND_S
         return done / _ROUND_S
@@ -136,16 +142,24 @@ class _Line:
         return [np.clip(golden + noise.normal(0, 2, golden.shape), 0, 255).astype(np.uint8) for _ in range(_SLOTS)]
 
     def _meet(self) -> None:
+        (lane,) = self._giver.sources
+        poller = zmq.Poller()
+        poller.register(lane, zmq.POLLIN)
         ends = time.monotonic() + 30
         while time.monotonic() < ends:
-            if self._worker_side.poll(100):
-                self._peer, *parts = self._worker_side.recv_multipart()
-                message, _ = decode(parts)
-                if isinstance(message, Credit):
-                    return
+            if poller.poll(100):
+                self._giver.sources[lane]()
+            if self._peer:
+                return
         raise ServiceError("the worker did not ask for frames within 30 s")
 
-    def _give(self, index: int, taken: dict[str, int]) -> None:
+    def _from_worker(self, message: AnyMessage, _payload: list[Buffer], peer: bytes) -> None:
+        if isinstance(message, Credit):
+            self._peer = peer
+        elif isinstance(message, Answered):
+            self._free += [self._taken.pop(frame_id) for frame_id in message.frame_ids]
+
+    def _give(self, index: int) -> None:
         self._sent += 1
         pixels = self._frames[index]
         height, width, channels = pixels.shape
@@ -156,9 +170,10 @@ class _Line:
             camera=self._camera,
             recipe=self._recipe,
             shape=(height, width, channels),
+            pixel_format=PixelFormat.of(channels),
             trigger_ns=now_ns,
             deadline_ns=now_ns + 10_000_000_000,
             slot=self._ring.write(index, pixels),
         )
-        taken[frame.frame_id] = index
-        bus.send(self._worker_side, frame, to=self._peer)
+        self._taken[frame.frame_id] = index
+        self._giver.send(self._peer, frame)
