@@ -1,8 +1,8 @@
-"""Alarms of the line as people hear of them: a log line, a counter and an event when each begins and when it ends."""
+"""What people hear of the line as events: alarms when they begin and when they end, and what merely happened."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 
 from config import events
@@ -11,10 +11,33 @@ from config.log import Condition
 from config.messages import Event
 
 _SERVICE = "decision"
+_MOST = 1000  # what waits while storage takes nothing
+
+
+class Happenings:
+    """What happened and has no duration, until storage can be told of it; whoever notes it has counted it."""
+
+    def __init__(self, station: str, counters: Counter[str]) -> None:
+        self._station = station
+        self._counters = counters
+        self._waiting: deque[Event] = deque()
+
+    def note(self, name: str, detail: str) -> None:
+        """Keep an event of now, a WARNING; the oldest one that waits gives way where there are too many."""
+        self._waiting.append(events.happened(self._station, _SERVICE, name, "WARNING", detail))
+        if len(self._waiting) > _MOST:
+            self._waiting.popleft()
+            self._counters["events_lost"] += 1
+
+    def events(self) -> list[Event]:
+        """Return what has happened since the last call, oldest first."""
+        happened = list(self._waiting)
+        self._waiting.clear()
+        return happened
 
 
 class Alarms:
-    """What is on, as it was told last."""
+    """What is on, as it was told last: each with a log line, a counter and an event when it begins and ends."""
 
     def __init__(self, station: str, counters: Counter[str], severity: Severity = "ALARM") -> None:
         self._severity = severity

@@ -45,7 +45,7 @@ from config.messages import (
 )
 from config.service import Service
 from decision import realtime
-from decision.alarms import Alarms
+from decision.alarms import Alarms, Happenings
 from decision.changeover import Changeover
 from decision.control import GIVING_UP, Controls
 from decision.deadlines import Docket, OpenPart, Scored
@@ -56,7 +56,7 @@ from decision.gates import Gates
 from decision.handshake import Triggered
 from decision.ledger import Ledger
 from decision.link import Link
-from decision.news import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, PartTriggered
+from decision.news import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, PartTriggered, TriggerRefused
 from decision.outbox import Outbox, OutboxFullError
 from decision.rules import judge
 from decision.streaks import Streaks
@@ -109,6 +109,8 @@ class Decision(Service):
         self._unable = Condition("cannot_judge", self.counters)
         self._streaks = Streaks()
         self._alarms = Alarms(self._station.station, self.counters)
+        self._happenings = Happenings(self._station.station, self.counters)
+        self._refused: TriggerRefused | None = None  # the last one, until a trigger is taken
         self._alarms_ns = time.monotonic_ns() + _HEARD_NS
         self._line_stop = False
 
@@ -357,7 +359,7 @@ class Decision(Service):
                     side.stop_line(stop)
         if now_ns < self._alarms_ns or self._outbox.fill > _OUTBOX_ALMOST_FULL:
             return
-        for event in (*self._alarms.update(on), *self._changeover.events()):
+        for event in (*self._alarms.update(on), *self._changeover.events(), *self._happenings.events()):
             self._record(event)
 
     def _record(self, event: Event) -> None:
@@ -386,8 +388,13 @@ class Decision(Service):
         for event in self._link.events() if self._link else ():
             match event:
                 case JobRequested(job):
-                    self._announce_job(refused=self._recipes.ask(job))
+                    self._take_job(job)
+                case TriggerRefused() if event != self._refused:  # a PLC may try one many times in a second
+                    self._refused = event
+                    why = event.code.name.lower().replace("_", " ")
+                    self._happenings.note("trigger_refused", f"part {event.part_number}: {why} (error {event.code})")
                 case PartTriggered(part, again):
+                    self._refused = None
                     self._expose(part, again=again)
                 case _ if self._gates:
                     pass  # the station's own gates tell what became of a part
@@ -400,6 +407,12 @@ class Decision(Service):
                 case GateMissed() | _:
                     pass  # the link has counted and logged it; the report follows with the outcome or at its time
 
+    def _take_job(self, job: int) -> None:
+        refused = self._recipes.ask(job)
+        if refused:
+            self._happenings.note("job_refused", f"the PLC asks for job {refused}, which no recipe has")
+        self._announce_job(refused=refused)
+
     def _from_gates(self) -> None:
         for event in self._gates.events() if self._gates else ():
             match event:
@@ -407,7 +420,10 @@ class Decision(Service):
                     self._written(part_id, accepted_ns)
                 case Missed(_, part_id, _) if part_id in self._at_gate:
                     self._at_gate[part_id].written_ns = None
-                case Finished(_, part_id, outcome) if part_id in self._at_gate:
+                case Finished(_, part_id, outcome, held_back) if part_id in self._at_gate:
+                    if held_back is not None:
+                        self.counters["good_part_held_back"] += 1
+                        self._happenings.note("good_part_held_back", f"part {part_id}: {held_back}")
                     waiting = self._at_gate[part_id]
                     waiting.finished, waiting.outcome = True, outcome
                     self._report_gate(waiting, outcome)
