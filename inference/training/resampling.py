@@ -2,59 +2,66 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+BANDS = 16
 
 
 class Resample(nn.Module):
     """Resample uint8 frames (N, H, W, C), C = 1 or 3, to float32 (N, C, height_px, width_px), values 0..255.
 
     Each axis is resampled by area: an output pixel is the mean of the input under it; where the output is the finer
-    one, this is linear interpolation. `pool_px` (rows, columns) is a whole number of pixels that are summed to cells
-    first, which makes big frames cheap; it must not exceed the shrinking factor of the smallest frame (see `pool_for`).
-    The result then differs from the plain area mean only in how a cell that lies under two output pixels is shared.
+    one, this is linear interpolation.
 
-    Built from sums, MatMul and comparisons alone: `Resize` differs from engine to engine, this does not.
+    An axis is cut into bands of output pixels, and each band is a product with the few input lines that lie under it:
+    a sixteenth of the work of a whole matrix, which is nearly all zeros. Lines are gathered as bytes, before they grow
+    to floats. Built from Gather, MatMul and comparisons alone: `Resize` differs from engine to engine, this does not.
     """
 
-    def __init__(self, height_px: int, width_px: int, pool_px: tuple[int, int] = (1, 1)) -> None:
+    def __init__(self, height_px: int, width_px: int) -> None:
         super().__init__()
         self.height_px, self.width_px = height_px, width_px
-        self.pool_px = pool_px
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return float32 (N, C, height_px, width_px) for uint8 (N, H, W, C)."""
         count, height_px, width_px, channels = frames.shape
-        pool_y_px, pool_x_px = self.pool_px
         # rows first, as they lie in memory: nothing is transposed at full size
-        rows = functional.pad(frames.reshape(count, height_px, width_px * channels), (0, 0, 0, -height_px % pool_y_px))
-        sums = rows.reshape(count, -1, pool_y_px, width_px * channels).to(torch.float32).sum(dim=2)
-        planes = sums.reshape(count, -1, width_px, channels).permute(0, 3, 1, 2)
-        planes = functional.pad(planes, (0, -width_px % pool_x_px))
-        cells = planes.reshape(count, channels, planes.shape[2], -1, pool_x_px).sum(dim=4)
-        vertical = area_weights(height_px, cells.shape[2], self.height_px, pool_y_px)
-        horizontal = area_weights(width_px, cells.shape[3], self.width_px, pool_x_px)
-        return vertical @ cells @ horizontal.T
+        rows, weights = band_weights(height_px, self.height_px)
+        lines = frames.reshape(count, height_px, width_px * channels).index_select(1, rows).to(torch.float32)
+        narrow = weights @ lines.reshape(count, len(weights), -1, width_px * channels)
+        upright = narrow.reshape(count, self.height_px, width_px, channels).permute(0, 2, 3, 1)
+        columns, weights = band_weights(width_px, self.width_px)
+        lines = upright.reshape(count, width_px, channels * self.height_px).index_select(1, columns)
+        small = weights @ lines.reshape(count, len(weights), -1, channels * self.height_px)
+        return small.reshape(count, self.width_px, channels, self.height_px).permute(0, 2, 3, 1)
 
 
-def area_weights(size_px: int, cells: int, out: int, pool_px: int) -> Tensor:
-    """Return the (out, cells) matrix that resamples an axis of `size_px` pixels, given as sums of `pool_px` each.
+def band_weights(size_px: int, out: int) -> tuple[Tensor, Tensor]:
+    """Return how to resample an axis of `size_px` pixels in B bands: int64 (B * k,) and float32 (B, out / B, k).
 
-    Weight (i, j) is the share of cell j in the box under output pixel i, over the cell's pixels: the last cell may hold
-    fewer than the others.
+    The first are the k input pixels under each band, the second the weight of each for each of the band's outputs: the
+    share that it has in the box under it.
     """
-    size = torch.full((1, 1), size_px, dtype=torch.float32)  # a tensor: the exporter rounds arithmetic on sizes
+    bands = math.gcd(out, BANDS)
+    size = torch.full((1, 1, 1), size_px, dtype=torch.float32)  # a tensor: the exporter rounds arithmetic on sizes
     step = size * (1.0 / out)
-    half = torch.clamp(step, min=float(pool_px)) * 0.5
-    centre = (torch.arange(out, dtype=torch.float32) + 0.5)[:, None] * step
-    left = torch.arange(cells, dtype=torch.float32)[None, :] * pool_px
-    right = torch.minimum(left + pool_px, size)
-    overlap = torch.minimum(right, centre + half) - torch.maximum(left, centre - half)
+    centre = (torch.arange(out, dtype=torch.float32) + 0.5).reshape(bands, out // bands, 1) * step
+    half = torch.clamp(step, min=1.0) * 0.5
+    first = torch.clamp(torch.floor(centre[:, :1] - half), min=0.0)
+    # a band's boxes span at most size / bands + 1 pixels, and one more at either end is touched
+    left = first + torch.arange(size_px // bands + 3, dtype=torch.float32)
+    overlap = torch.minimum(torch.minimum(left + 1.0, size), centre + half) - torch.maximum(left, centre - half)
     overlap = torch.clamp(overlap, min=0.0)
-    return overlap / overlap.sum(dim=1, keepdim=True) / (right - left)
+    pixels = torch.minimum(left, size - 1.0).reshape(-1).to(torch.int64)  # those beyond the edge weigh nothing
+    return pixels, overlap / overlap.sum(dim=2, keepdim=True)
 
 
-def pool_for(size_px: int, out: int) -> int:
-    """Return the largest number of pixels to a cell that leaves at least `out` cells of an axis of `size_px` pixels."""
-    return max(1, size_px // out)
+def area_weights(size: int, out: int) -> Tensor:
+    """Return the float32 (out, size) matrix that resamples an axis as `Resample` does."""
+    pixels, weights = band_weights(size, out)
+    whole = torch.zeros((out, size))
+    places = pixels.reshape(weights.shape[0], 1, weights.shape[2]).expand(weights.shape)
+    return whole.scatter_add_(1, places.reshape(out, -1), weights.reshape(out, -1))

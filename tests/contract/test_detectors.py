@@ -123,8 +123,8 @@ def test_the_same_frame_scores_alike_in_any_batch(subject: Trained) -> None:
     scale = float(np.abs(together).max())
     for index in range(16):
         alone, alone_map = subject.engine.infer(frames[index : index + 1])
-        assert abs(alone[0] - together[index]) <= 1e-4 * scale
-        assert np.abs(alone_map[0] - maps[index]).max() <= 1e-4 * scale
+        assert abs(alone[0] - together[index]) <= 1e-6 * scale
+        assert np.abs(alone_map[0] - maps[index]).max() <= 1e-6 * scale
 
 
 def test_the_same_images_and_seed_give_the_same_scores(name: str, subject: Trained, folder: Path) -> None:

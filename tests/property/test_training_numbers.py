@@ -10,24 +10,29 @@ from inference.training.coreset import greedy_coreset
 from inference.training.intervals import binomial_cdf, upper_bound
 from inference.training.metrics import auroc
 from inference.training.progress import unheard
-from inference.training.resampling import Resample, area_weights, pool_for
+from inference.training.resampling import Resample, area_weights, band_weights
 
 
 @settings(deadline=None)
-@given(st.integers(1, 300), st.integers(1, 100), st.data())
-def test_every_output_pixel_is_a_mean_of_the_input_under_it(size_px: int, out: int, data: st.DataObject) -> None:
-    pool_px = data.draw(st.integers(1, pool_for(size_px, out)))
-    cells = -(-size_px // pool_px)
-    edges = np.minimum(np.arange(cells + 1) * pool_px, size_px)
-    weights = area_weights(size_px, cells, out, pool_px).numpy() * np.diff(edges)
-    assert weights.min() >= 0
-    assert weights.sum(axis=1) == pytest.approx(np.ones(out), abs=1e-5)
-    middles = (edges[:-1] + edges[1:]) / 2
+@given(st.integers(1, 300), st.integers(1, 100))
+def test_every_output_pixel_is_the_mean_of_the_input_under_it(size_px: int, out: int) -> None:
     step = size_px / out
-    inside = slice(1, -1) if step < 1 else slice(None)  # beyond the outer pixels' middles the nearest one counts
-    expected = (np.arange(out) + 0.5) * step
-    # a ramp stays a ramp, but for half a cell where a cell is shared
-    assert np.abs(weights @ middles - expected)[inside].max(initial=0) <= pool_px / 2 + size_px * 1e-5
+    half = max(step, 1.0) / 2
+    edges = np.arange(size_px + 1)
+    centres = (np.arange(out)[:, None] + 0.5) * step
+    overlap = np.minimum(edges[1:], centres + half) - np.maximum(edges[:-1], centres - half)
+    expected = np.maximum(overlap, 0) / np.maximum(overlap, 0).sum(axis=1, keepdims=True)
+    assert area_weights(size_px, out).numpy() == pytest.approx(expected, abs=1e-4)
+
+
+@given(st.integers(1, 3000), st.integers(1, 300))
+def test_bands_are_a_small_share_of_the_input(size_px: int, out: int) -> None:
+    pixels, weights = band_weights(size_px, out)
+    bands = len(weights)
+    assert out % bands == 0
+    assert 0 <= int(pixels.min()) <= int(pixels.max()) < size_px
+    assert weights.shape[1] * bands == out
+    assert len(pixels) <= size_px + 3 * bands
 
 
 @settings(deadline=None, max_examples=50)
@@ -36,16 +41,14 @@ def test_shrinking_by_whole_numbers_is_the_block_mean(factor_y: int, factor_x: i
     shape = (2, 4 * factor_y, 3 * factor_x, channels)
     frames = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     expected = frames.reshape(2, 4, factor_y, 3, factor_x, channels).mean(axis=(2, 4)).transpose(0, 3, 1, 2)
-    for pool_px in ((1, 1), (factor_y, 1), (factor_y, factor_x)):
-        assert Resample(4, 3, pool_px)(torch.from_numpy(frames)).numpy() == pytest.approx(expected, abs=2e-3)
+    assert Resample(4, 3)(torch.from_numpy(frames)).numpy() == pytest.approx(expected, abs=2e-3)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(5, 90), st.integers(5, 90), st.integers(0, 255))
 def test_an_even_frame_stays_even_at_any_size(height_px: int, width_px: int, value: int) -> None:
     frames = torch.full((1, height_px, width_px, 3), value, dtype=torch.uint8)
-    for pool_px in ((1, 1), (2, 3)):
-        assert torch.allclose(Resample(16, 24, pool_px)(frames), torch.tensor(float(value)), atol=1e-3)
+    assert torch.allclose(Resample(16, 24)(frames), torch.tensor(float(value)), atol=1e-3)
 
 
 def plain_greedy(vectors: torch.Tensor, size: int, first: int) -> list[int]:

@@ -89,8 +89,8 @@ def test_other_weights_than_the_published_ones_are_refused(tmp_path: Path, monke
         lite0_state()
 
 
-def test_patch_features_lie_on_the_finest_grid_and_know_their_neighbours() -> None:
-    patches = Patches(EfficientNetLite0((2, 4)).load_imagenet(), 64)
+def test_patch_features_lie_on_the_grid_and_know_their_neighbours() -> None:
+    patches = Patches(EfficientNetLite0((2, 4)).load_imagenet(), 64, 4)
     images = torch.full((1, 3, 64, 64), 100.0)
     changed = images.clone()
     changed[:, :, 28:36, 28:36] = 255.0
@@ -99,6 +99,17 @@ def test_patch_features_lie_on_the_finest_grid_and_know_their_neighbours() -> No
     moved = (patches(changed) - features).abs().sum(dim=3)[0]
     assert moved.argmax().item() // 16 in {7, 8}
     assert moved[0, 0] < moved.max() / 100
+
+
+@pytest.mark.parametrize("stride_px", [4, 8, 16])
+def test_the_grid_is_as_coarse_as_asked_for(stride_px: int) -> None:
+    """Blocks that are finer are averaged, blocks that are coarser are enlarged: a mean stays what it was."""
+    patches = Patches(EfficientNetLite0((2, 4, 10)).load_imagenet(), 96, stride_px)
+    images = torch.randint(0, 256, (1, 3, 96, 96), generator=torch.Generator().manual_seed(0)).float()
+    features = patches(images)
+    assert features.shape == (1, 96 // stride_px, 96 // stride_px, 24 + 40 + 112)
+    finest = Patches(patches.backbone, 96, 4)(images)
+    assert torch.allclose(features[..., :24].mean(), finest[..., :24].mean(), atol=1e-4)
 
 
 def test_a_grey_frame_is_a_colourless_one() -> None:
