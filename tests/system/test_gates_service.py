@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ctypes.util import find_library
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import zmq
-from belt_coupler import BIN_FULL, EJECTED_SENSOR, ENCODER, GATE_MM, MM_PER_COUNT, TOP_MM_S, WINDOW_MM
+from belt_coupler import BIN_FULL, EJECTED_SENSOR, ENCODER, GATE_MM, MM_PER_COUNT, PULSE_NS, TOP_MM_S, WINDOW_MM
 from coupler_peers import free_port
-
-from config import bus, station
-from config.home import Home, Run
-from config.messages import Event, GateReport, Prediction, Predictions, Recorded, Trigger, Verdict, decode
+from decision_process import DecisionProcess
 
 STATION = f"""
 station = "belt"
@@ -46,7 +38,7 @@ name = "reject"
 output = 0
 distance_mm = {GATE_MM}
 window_mm = {WINDOW_MM}
-ejected = {{ input = {EJECTED_SENSOR}, after_ms = 40, tolerance_ms = 40 }}
+ejected = {{ input = {EJECTED_SENSOR}, pulse_ms = {PULSE_NS / 1e6}, after_ms = 40, tolerance_ms = 40 }}
 bin_full_input = {BIN_FULL}
 bin_full_stops_line = true
 """
@@ -60,38 +52,17 @@ reject_above = 2.0
 """
 
 
-class Line:
-    """A belt's process and a decision process; the test is camera, worker and storage."""
+class Line(DecisionProcess):
+    """That station on a belt's process."""
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
         program = Path(__file__).parents[1] / "belt_coupler.py"
         command = [sys.executable, str(program), str(port), "7"]
         self.belt = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        (folder / "station.toml").write_text(STATION.replace("PORT", str(port)))
-        (folder / "bracket.toml").write_text(RECIPE)
-        (folder / "bundle").touch()
-        self.home = Home(folder / "home")
-        self.home.make()
-        self.home.write_station(station.read(folder / "station.toml"))
-        self.home.write_run(Run(run_id="r1"))
-        self._log = (folder / "log").open("wb")
-        self._bus = bus.Bus()
-        self._records = self._bus.bind(zmq.ROUTER, self.home.endpoint("records"))
-        self._camera = self._bus.connect(zmq.DEALER, self.home.endpoint("triggers"), "front")
-        self._worker = self._bus.connect(zmq.PUSH, self.home.endpoint("predictions"))
-        self.heard: dict[str, Verdict | Event | GateReport] = {}
         assert self.belt.stdout is not None
         assert self.belt.stdout.readline() == "ready\n"
-        self.begin()
-
-    def begin(self) -> None:
-        command = [sys.executable, "-m", "decision", "--home", str(self.home.path)]
-        self.process = subprocess.Popen(command, stderr=self._log)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        super().__init__(folder, STATION.replace("PORT", str(port)), RECIPE)
 
     def ask(self, line: str) -> str:
         assert self.belt.stdin is not None
@@ -110,66 +81,12 @@ class Line:
     def part(self, number: int, score: float) -> None:
         """Put a part before the camera, and let it be scored."""
         _, trigger_ns, _ = self.ask(f"part {number}").split()
-        part_id, now_ns = f"belt-r1-{number:08}", int(trigger_ns)
-        trigger = Trigger(
-            part_id=part_id,
-            sequence=number,
-            station="belt",
-            camera="front",
-            views=("front",),
-            recipe="bracket",
-            trigger_ns=now_ns,
-            trigger_time_ns=time.time_ns(),
-            deadline_ns=now_ns + 300_000_000,
-        )
-        prediction = Prediction(
-            frame_id=f"{part_id}/front",
-            part_id=part_id,
-            camera="front",
-            score=score,
-            map_shape=(8, 8),
-            frame_shape=(80, 80, 3),
-            bundle_digest="d",
-            worker="worker-0",
-            batch_size=1,
-            received_ns=now_ns,
-            started_ns=now_ns,
-            finished_ns=now_ns,
-        )
-        bus.send(self._camera, trigger)
-        bus.send(self._worker, Predictions(each=(prediction,)), [np.full((8, 8), score, np.float32).tobytes()])
-
-    def reports(self) -> dict[int, GateReport]:
-        found = [one for one in self.heard.values() if isinstance(one, GateReport)]
-        return {int(one.part_id.rsplit("-", 1)[1]): one for one in found}
-
-    def alarms(self) -> list[tuple[str, str]]:
-        return [(event.name, event.state) for event in self.heard.values() if isinstance(event, Event)]
-
-    def wait(self, until: Callable[[], bool], within_s: float = 20) -> None:
-        end_s = time.monotonic() + within_s
-        while not until():
-            assert time.monotonic() < end_s, (self.process.poll(), self.heard)
-            if self._records.poll(4):
-                self._hear()
-
-    def _hear(self) -> None:
-        peer, *parts = self._records.recv_multipart()
-        if parts == [b""]:
-            return
-        message: Any = decode(parts)[0]
-        self.heard[message.record_id] = message
-        bus.send(self._records, Recorded(record_ids=(message.record_id,), journalled_ns=0), to=peer)
+        self.send(number, np.full((8, 8), score, np.float32), trigger_ns=int(trigger_ns), deadline_s=0.3)
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(10)
         self.belt.kill()
         self.belt.communicate()
-        self._bus.close()
-        self._log.close()
-        shutil.rmtree(self.home.runtime, ignore_errors=True)
-        assert code == 0
+        super().stop()
 
 
 @pytest.fixture
@@ -203,6 +120,10 @@ def test_through_a_kill_nothing_unjudged_passes_and_every_part_has_its_report(li
     assert any(report.outcome == "PASSED" for report in reports.values())
     assert any(report.outcome == "EJECTED" for report in reports.values())
     line.wait(lambda: ("gate_missed", "BEGAN") in line.alarms())
+    overkill = {line.part_id(number) for number, fate in fates.items() if fate == "ejected" and scores[number] < 1}
+    told = {event.detail.partition(":")[0].removeprefix("part ") for event in line.events("good_part_held_back")}
+    faults = {verdict.part_id for verdict in line.verdicts() if verdict.verdict == "FAULT"}
+    assert overkill - faults <= told, "each good part that was ejected is an event, and says why"
 
 
 def test_a_full_bin_stops_the_line_and_is_an_alarm_as_long_as_it_is_full(line: Line) -> None:

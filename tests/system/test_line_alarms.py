@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import socket
-import subprocess
-import sys
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import zmq
-from leading_plc import LeadingPlc
+from coupler_peers import free_port
+from decision_process import DecisionProcess
+from leading_plc import READY, LeadingPlc
 
-from config import bus, events, station
-from config.home import Home, Run
-from config.messages import Event, Judgement, Prediction, Predictions, Reason, Recorded, Trigger, Truth, Verdict, decode
+from config import events
+from config.messages import Event, Judgement, Reason, Truth, Verdict
 
 LINE_STOP = 4  # its register, as the manual has it
 STATION = """
@@ -26,7 +22,7 @@ station = "alarmed"
 recipe = "bracket"
 recipes = {{ bracket = "bracket.toml" }}
 cameras = [{{ name = "front", type = "simulated" }}]
-plc = {{ type = "modbus", options = {{ port = {port} }} }}
+plc = {{ type = "modbus", options = {{ port = {port} }}{options} }}
 """
 RECIPE = """
 product = "bracket"
@@ -49,112 +45,51 @@ reject_above = 1.5
 GOOD, GRAY, IN_RIM, MANY, BAD = {}, {(0, 6): 1.7}, {(0, 0): 1.7}, {(0, 4): 1.5, (4, 6): 1.5}, {(4, 4): 3.0}
 
 
-class Line:
-    """A decision process; the test is its camera, worker and storage, each over the socket that they have."""
+class Line(DecisionProcess):
+    """A station of that recipe, with a PLC at `port`."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        (folder / "station.toml").write_text(STATION.format(port=port))
-        (folder / "bracket.toml").write_text(RECIPE)
-        (folder / "bundle").touch()
-        self.home = Home(folder / "home")
-        self.home.make()
-        self.home.write_station(station.read(folder / "station.toml"))
-        self.home.write_run(Run(run_id="r1"))
-        self._log = (folder / "log").open("wb")
-        self._bus = bus.Bus()
-        self._records = self._bus.bind(zmq.ROUTER, self.home.endpoint("records"))
-        self._camera = self._bus.connect(zmq.DEALER, self.home.endpoint("triggers"), "front")
-        self._worker = self._bus.connect(zmq.PUSH, self.home.endpoint("predictions"))
-        self.heard: dict[str, Verdict | Event] = {}
+    def __init__(self, folder: Path, port: int, **plc: str) -> None:
+        options = "".join(f', {name} = "{value}"' for name, value in plc.items())
+        super().__init__(folder, STATION.format(port=port, options=options), RECIPE)
         self.parts = 0
-        self.begin()
-
-    def begin(self) -> None:
-        command = [sys.executable, "-m", "decision", "--home", str(self.home.path)]
-        self.process = subprocess.Popen(command, stderr=self._log)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
     def part(self, cells: dict[tuple[int, int], float], *, challenge: bool = False) -> Verdict:
         """Send a part with these values in its map, and return its verdict as storage gets it."""
         self.parts += 1
-        part_id, now_ns = f"alarmed-r1-{self.parts:08}", time.monotonic_ns()
-        trigger = Trigger(
-            part_id=part_id,
-            sequence=self.parts,
-            station="alarmed",
-            camera="front",
-            views=("front",),
-            recipe="bracket",
-            trigger_ns=now_ns,
-            trigger_time_ns=time.time_ns(),
-            deadline_ns=now_ns + 5_000_000_000,
-            truth=Truth(good=False, challenge=True) if challenge else None,
-        )
         anomaly_map = np.zeros((8, 8), np.float32)
         for place, value in cells.items():
             anomaly_map[place] = value
-        prediction = Prediction(
-            frame_id=f"{part_id}/front",
-            part_id=part_id,
-            camera="front",
-            score=float(anomaly_map.max()),
-            map_shape=(8, 8),
-            frame_shape=(80, 80, 3),
-            bundle_digest="d",
-            worker="worker-0",
-            batch_size=1,
-            received_ns=now_ns,
-            started_ns=now_ns,
-            finished_ns=now_ns,
-        )
-        bus.send(self._camera, trigger)
-        bus.send(self._worker, Predictions(each=(prediction,)), [anomaly_map.tobytes()])
+        part_id = self.send(self.parts, anomaly_map, truth=Truth(good=False, challenge=True) if challenge else None)
         self.wait(lambda: f"verdict:{part_id}" in self.heard)
         found = self.heard[f"verdict:{part_id}"]
         assert isinstance(found, Verdict)
         return found
 
-    def alarms(self) -> list[tuple[str, str]]:
-        return [(event.name, event.state) for event in self.heard.values() if isinstance(event, Event)]
 
-    def wait(self, until: Callable[[], bool], within_s: float = 10) -> None:
-        end_s = time.monotonic() + within_s
-        while not until():
-            assert time.monotonic() < end_s, (self.process.poll(), self.heard)
-            if self._records.poll(20):
-                peer, *parts = self._records.recv_multipart()
-                if parts == [b""]:
-                    continue
-                message, _ = decode(parts)
-                if isinstance(message, Verdict | Event):
-                    self.heard[message.record_id] = message
-                record_id = getattr(message, "record_id", "")
-                bus.send(self._records, Recorded(record_ids=(record_id,), journalled_ns=0), to=peer)
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(10)
-        self._bus.close()
-        self._log.close()
-        shutil.rmtree(self.home.runtime, ignore_errors=True)
-        assert code == 0
+@contextlib.contextmanager
+def with_plc(folder: Path, **plc: str) -> Iterator[tuple[Line, LeadingPlc]]:
+    port = free_port()
+    leading = LeadingPlc(port, 1)
+    leading.start()
+    line = Line(folder, port, **plc)
+    try:
+        yield line, leading
+    finally:
+        line.stop()
+        leading.stop()
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[tuple[Line, LeadingPlc]]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
-    plc = LeadingPlc(port, 1)
-    plc.start()
-    line = Line(tmp_path, port)
-    try:
-        yield line, plc
-    finally:
-        line.stop()
-        plc.stop()
+    with with_plc(tmp_path) as both:
+        yield both
+
+
+@pytest.fixture
+def led(tmp_path: Path) -> Iterator[tuple[Line, LeadingPlc]]:
+    """A line whose PLC leads."""
+    with with_plc(tmp_path, trigger="plc") as both:
+        yield both
 
 
 def test_rejects_in_a_row_stop_the_line_through_a_kill_until_a_part_is_passed(made: tuple[Line, LeadingPlc]) -> None:
@@ -184,3 +119,32 @@ def test_rejects_in_a_row_stop_the_line_through_a_kill_until_a_part_is_passed(ma
     assert (ended.state, ended.event_id) == ("ENDED", events.end_of(began.event_id))
     assert (began.service, began.severity) == ("decision", "ALARM")
     assert began.detail == "3 parts in a row were rejected; recipe bracket"
+
+
+def test_what_the_plc_was_refused_is_an_event_each(led: tuple[Line, LeadingPlc]) -> None:
+    line, plc = led
+    line.wait(lambda: plc.words[15:17] != [0, 0])  # they know each other, and the camera is away
+
+    def trigger(number: int) -> None:
+        plc.program.number, plc.program.since_s, plc.program.trigger = number, time.monotonic(), True
+        line.wait(lambda: plc.program.refused.get(number) == 1)
+        line.wait(lambda: not plc.program.trigger)
+
+    trigger(1)
+    del plc.program.refused[1]
+    trigger(1)  # the same again: told once
+    trigger(3)
+    line.wait(lambda: len(line.events("trigger_refused")) == 2)
+    told = [(event.detail, event.state, event.severity) for event in line.events("trigger_refused")]
+    assert told == [(f"part {number}: not ready (error 1)", "HAPPENED", "WARNING") for number in (1, 3)]
+    plc.job = 77
+    line.wait(lambda: bool(line.events("job_refused")))
+    assert [event.detail for event in line.events("job_refused")] == ["the PLC asks for job 77, which no recipe has"]
+    plc.job = 1
+
+    def ready() -> bool:
+        line.enlist()
+        return plc.on(READY)
+
+    line.wait(ready)
+    assert len(line.events("trigger_refused")) == 2
