@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from deploy.bench.report import Report
 
-NAMES = ("transport", "pipeline", "gate", "storage", "query")
+NAMES = ("transport", "inference", "pipeline", "gate", "storage", "query")
 
 
 def bench(arguments: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ def load(model: bytes, place: Place) -> Runtime:
     Raise DeviceError where it, or a costly part of it, would run elsewhere, BundleError where it cannot be loaded,
     ConfigurationError for a precision that the place has not or for two ONNX Runtimes, MissingExtraError for none.
     """
-    runtime = _import()
+    runtime = onnx_runtime()
     check_precision(place, _PRECISIONS[place.kind])
     if PROVIDERS[place.kind] not in runtime.get_available_providers():
         raise DeviceError(
@@ -53,7 +53,7 @@ def allocate(size: int, place: Place) -> Frame:
     """Return uint8 (size,), pinned where the place is a GPU: it reads other memory by way of a copy."""
     if place.kind == "cpu":
         return np.empty(size, np.uint8)
-    runtime = _import()
+    runtime = onnx_runtime()
     for device in runtime.get_ep_devices():
         if device.ep_name == PROVIDERS["cuda"]:
             memory = device.memory_info(runtime.OrtDeviceMemoryType.HOST_ACCESSIBLE)
@@ -215,7 +215,7 @@ class _OnGpu:
 
 
 @cache
-def _import() -> Any:  # noqa: ANN401 - ONNX Runtime ships no types
+def onnx_runtime() -> Any:  # noqa: ANN401 - ONNX Runtime ships no types
     """Import ONNX Runtime with its telemetry off, and give all its sessions one arena to work in."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it reports home otherwise, on Linux too
     both = ("onnxruntime", "onnxruntime-gpu")

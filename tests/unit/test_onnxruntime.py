@@ -77,7 +77,7 @@ def test_each_bundle_has_a_folder_of_its_own_for_plans(
 
 
 def test_a_costly_operator_that_is_left_to_the_cpu_is_found(brightness_model: bytes) -> None:
-    runtime = onnxruntime._import()
+    runtime = onnxruntime.onnx_runtime()
     wanted = onnxruntime.providers(Place("cpu"))
     bracket = Bundle.open(DEMO / "bracket.andon", TrustStore.load(extra=stations.DEMO_KEYS))
     assert "Conv" in onnxruntime.left_on_cpu(onnxruntime._session(runtime, bracket.model, Place("cpu"), wanted))
@@ -92,7 +92,7 @@ class _Host(onnxruntime._OnGpu):
 
 @pytest.mark.parametrize("captures", [True, False])
 def test_the_way_of_a_gpu_gives_the_scores_of_the_cpu(brightness_model: bytes, *, captures: bool) -> None:
-    runtime = onnxruntime._import()
+    runtime = onnxruntime.onnx_runtime()
     session = onnxruntime._session(runtime, brightness_model, Place("cpu"), onnxruntime.providers(Place("cpu")))
     host = _Host(runtime, session, Place("cuda:0"), captures=captures)
     plain = Session(brightness_model, 1)
@@ -105,7 +105,7 @@ def test_the_way_of_a_gpu_gives_the_scores_of_the_cpu(brightness_model: bytes, *
 
 
 def test_each_batch_shape_has_a_cuda_graph_of_its_own(brightness_model: bytes) -> None:
-    runtime = onnxruntime._import()
+    runtime = onnxruntime.onnx_runtime()
     session = onnxruntime._session(runtime, brightness_model, Place("cpu"), onnxruntime.providers(Place("cpu")))
     host = _Host(runtime, session, Place("cuda:0"), captures=True)
     graphs = []
