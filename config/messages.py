@@ -200,10 +200,9 @@ class Answered(Message, frozen=True, kw_only=True):
     frame_ids: tuple[str, ...]
 
 
-class Prediction(Message, frozen=True, kw_only=True):
-    """Score and reduced anomaly map of a frame (inference → decision); payload: the map, float32 `(h, w)`."""
+class Prediction(Group, frozen=True, kw_only=True):
+    """Score of a frame, and the shape of its reduced anomaly map."""
 
-    kind: ClassVar[str] = "prediction/1"
     frame_id: str
     part_id: str
     camera: str
@@ -216,6 +215,13 @@ class Prediction(Message, frozen=True, kw_only=True):
     received_ns: Int64
     started_ns: Int64
     finished_ns: Int64
+
+
+class Predictions(Message, frozen=True, kw_only=True):
+    """The frames of a batch (inference → decision); payload: their anomaly maps of one shape, float32 `(N, h, w)`."""
+
+    kind: ClassVar[str] = "predictions/1"
+    each: tuple[Prediction, ...]
 
 
 class Enlist(Message, frozen=True, kw_only=True):
@@ -474,7 +480,7 @@ AnyMessage = (
     | Credit
     | Clock
     | Answered
-    | Prediction
+    | Predictions
     | Enlist
     | Job
     | Expose

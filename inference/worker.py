@@ -1,6 +1,6 @@
 """The worker: frames of all cameras to predictions, in batches of whatever waits when it becomes free.
 
-    grabbers --Frame--> worker --Prediction, Loss--> decision
+    grabbers --Frame--> worker --Predictions, Loss--> decision
         └--Answered, Credit--┘
 
 No timer adds latency at low load and batches grow by themselves at high load. Which frames go next, in how large a
@@ -23,7 +23,7 @@ from config import bus
 from config.errors import BundleError, ConfigurationError, InputError
 from config.handover import Taker
 from config.log import Condition, logger
-from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, Loss, Prediction, Reason
+from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, Loss, Prediction, Predictions, Reason
 from config.messages import Clock as TheirClock
 from config.service import Service
 from inference.batching import Batch, Batcher, Costs
@@ -75,10 +75,10 @@ class Worker(Service):
         self._trust = trust
         self._buckets = self._station.workers.buckets
         self._engines: dict[tuple[str, str], _Loaded] = {}  # by recipe and camera
-        self._batcher: Batcher[_Waiting] = Batcher()
-        self._costs: dict[tuple[str, tuple[int, int, int]], Costs] = {}  # by bundle and frame shape
         device = self._station.workers.device
         self._inputs = Inputs(home.runtime, FrameMemory(device), in_place=device.endswith("cpu"))
+        self._batcher: Batcher[_Waiting] = Batcher()
+        self._costs: dict[tuple[str, tuple[int, int, int]], Costs] = {}  # by bundle and frame shape
         self._clocks: dict[str, Clock] = {}  # of cameras' machines; none of this one
         self._credit_due_ns = 0
         self._shed = Condition("shed_frame", self.counters)
@@ -133,7 +133,8 @@ class Worker(Service):
         started_ns = time.monotonic_ns()
         try:
             bundle = Bundle.open(path, self._trust)
-            engine = Engine(bundle, threads=self._station.workers.threads, device=self._station.workers.device)
+            section = self._station.workers
+            engine = Engine(bundle, section.threads, section.device, section.precision, largest_batch=self._buckets[-1])
             engine.check_golden()
         except BundleError as error:
             raise ConfigurationError(str(error)) from error  # starting again would not mend the file
@@ -193,20 +194,16 @@ class Worker(Service):
         finished_ns = time.monotonic_ns()
         self._costs[engine.digest, shape].ran(len(images), finished_ns - started_ns)
         self.counters["batches"] += 1
-        predicted = 0
-        for waiting, score, anomaly_map in zip(batch, scores, maps, strict=False):  # what fills a batch up has no frame
-            frame = waiting.frame
-            if not self._inputs.whole(frame):
-                self._stale.occur(frame_id=frame.frame_id)
-                continue
-            predicted += 1
-            prediction = Prediction(
-                frame_id=frame.frame_id,
-                part_id=frame.part_id,
-                camera=frame.camera,
-                score=float(score),
-                map_shape=anomaly_map.shape,
-                frame_shape=frame.shape,
+        # the frames that were whole to the end: a batch may also be filled up with what is no frame
+        whole = [number for number, waiting in enumerate(batch) if self._inputs.whole(waiting.frame)]
+        each = [
+            Prediction(
+                frame_id=waiting.frame.frame_id,
+                part_id=waiting.frame.part_id,
+                camera=waiting.frame.camera,
+                score=float(scores[number]),
+                map_shape=maps.shape[1:],
+                frame_shape=shape,
                 bundle_digest=engine.digest,
                 worker=self.name,
                 batch_size=len(batch),
@@ -214,10 +211,15 @@ class Worker(Service):
                 started_ns=started_ns + waiting.offset_ns,
                 finished_ns=finished_ns + waiting.offset_ns,
             )
-            bus.send(self._predictions, prediction, [np.ascontiguousarray(anomaly_map, np.float32).tobytes()])
-        self.counters["predictions"] += predicted
-        if predicted == len(chosen.items):
+            for number, waiting in ((number, batch[number]) for number in whole)
+        ]
+        if each:
+            bus.send(self._predictions, Predictions(each=tuple(each)), [maps[whole].tobytes()])
+        if len(whole) < len(batch):
+            self._stale.occur(frames=len(batch) - len(whole))
+        elif len(batch) == len(chosen.items):
             self._stale.end()
+        self.counters["predictions"] += len(each)
         self._answer(frames)
 
     def _gather(self, chosen: Batch[_Waiting], shape: tuple[int, int, int]) -> tuple[Pixels, list[_Waiting]]:
@@ -253,7 +255,7 @@ def _measured_ns(engine: Engine, buckets: Sequence[int]) -> dict[int, int]:
     while True:
         for bucket in buckets:
             began_ns = time.monotonic_ns()
-            engine.infer(images[:bucket])
+            engine.run(images[:bucket])
             least_ns[bucket] = min(least_ns[bucket], time.monotonic_ns() - began_ns)
         if time.monotonic_ns() > ends_ns:
             return least_ns

@@ -27,6 +27,7 @@ from config.messages import (
     Event,
     Judgement,
     Prediction,
+    Predictions,
     Reason,
     Recorded,
     Trigger,
@@ -74,7 +75,8 @@ class Line:
         with self._lock:
             bus.send(self._camera, trigger)
             if score is not None:
-                bus.send(self._predictions, prediction(part_id, score), [np.full((4, 4), score, np.float32).tobytes()])
+                predictions = Predictions(each=(prediction(part_id, score),))
+                bus.send(self._predictions, predictions, [np.full((4, 4), score, np.float32).tobytes()])
 
     def verdict(self, sequence: int) -> Verdict:
         wait(lambda: sequence in self.verdicts)
