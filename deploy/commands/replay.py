@@ -19,7 +19,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--with-recipe", type=Path, metavar="FILE", help="judge by this recipe (and its bundles)")
     parser.add_argument("--limit", type=positive, metavar="N", help="replay so many at most")
     parser.add_argument("--threads", type=positive, default=1, help="threads to judge with (1)")
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, or cuda:N")
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="as the station file's (cpu)")
+    parser.add_argument("--precision", choices=("f32", "bf16", "f16"), default="f32", help="the same (f32)")
     parser.add_argument(
         "--trust", type=Path, action="append", default=[], metavar="FILE", help="a public key to trust besides"
     )

@@ -40,7 +40,7 @@ def replay(arguments: argparse.Namespace) -> int:
     with database(home, "replay") as url:
         query = QueryService(url, _store(home))
         library = Library(url, home.path)
-        judges = Judges(library, trust, others, arguments.threads, arguments.device)
+        judges = Judges(library, trust, others, arguments.threads, arguments.device, arguments.precision)
         stored = islice(_stored(query, library, chosen), arguments.limit)
         found = play(stored, lambda part_id, camera: query.image(part_id, camera, "image"), judges)
         summary = _tell(found, Account(as_then=not others), as_json=arguments.json)

@@ -14,7 +14,7 @@ from config.recipe import Recipe, ViewRecipe
 from decision.rules import Rules
 from deploy.replay.findings import Obstacle
 from inference.bundle import Bundle
-from inference.engine import Engine
+from inference.engine import Engine, Precision
 from inference.keys import TrustStore
 from storage.library import Library
 from storage.query.answers import Part, ViewDetail
@@ -74,12 +74,15 @@ class Judge:
 class Judges:
     """Find for each part what it is judged by; loaded engines and rules are kept for the next part, a few of them."""
 
-    def __init__(self, library: Library, trust: TrustStore, others: Others, threads: int, device: str) -> None:
+    def __init__(
+        self, library: Library, trust: TrustStore, others: Others, threads: int, device: str, precision: Precision
+    ) -> None:
         self._library = library
         self._trust = trust
         self._others = others
         self._threads = threads
         self._device = device
+        self._precision = precision
         self._engines: _Recent[str, Engine] = _Recent(_ENGINES_KEPT)
         self._rules: _Recent[str, Rules] = _Recent(_RULES_KEPT)
         self._other_rules = Rules.load(others.recipe) if others.recipe else None
@@ -145,7 +148,7 @@ class Judges:
         return self._load(bundle)
 
     def _load(self, bundle: Bundle) -> Engine:
-        engine = Engine(bundle, self._threads, self._device)
+        engine = Engine(bundle, self._threads, self._device, self._precision)
         engine.check_golden()
         return engine
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +40,8 @@ def load(model: bytes, place: Place) -> Runtime:
         )
     if place.kind == "cpu":
         return _OnCpu(_session(runtime, model, place, providers(place)), _vendor_errors(runtime))
+    if place.cache is not None:
+        _make(place.cache)
     if place.precision == "f32":
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT has no switch of its own for it
     try:
@@ -260,6 +263,13 @@ def left_on_cpu(session: Any) -> list[str]:  # noqa: ANN401 - ONNX Runtime ships
     assigned = session.get_provider_graph_assignment_info()
     on_cpu = (part for part in assigned if part.ep_name == PROVIDERS["cpu"])
     return sorted({node.op_type for part in on_cpu for node in part.get_nodes()} & _COMPUTE)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: no plans can be kept here: {error.strerror}") from error
 
 
 def _shape(*sides: int) -> str:
