@@ -28,6 +28,7 @@ RECIPE = """
 product = "bracket"
 job = 1
 version = 12
+deadline_ms = 60000
 review_gate = "PASS"
 alarms = { consecutive_rejects = 3, stop_line = true }
 
@@ -148,3 +149,25 @@ def test_what_the_plc_was_refused_is_an_event_each(led: tuple[Line, LeadingPlc])
 
     line.wait(ready)
     assert len(line.events("trigger_refused")) == 2
+
+
+def test_a_part_that_was_never_exposed_keeps_nobody_waiting_after_a_kill(led: tuple[Line, LeadingPlc]) -> None:
+    line, plc = led
+
+    def ready() -> bool:
+        line.enlist()
+        return plc.on(READY)
+
+    line.wait(ready)
+    plc.wants = 1
+    line.wait(lambda: 1 in plc.program.acked)  # the camera, that is this test, takes no picture
+    line.kill()
+    line.begin()
+    line.wait(lambda: not plc.on(READY))
+    line.wait(ready)  # long before the part's deadline
+    line.wait(lambda: bool(plc.program.results))
+    assert [result.part for result in plc.program.results] == [1]
+    line.wait(lambda: bool(line.verdicts()))
+    (verdict,) = line.verdicts()
+    assert (verdict.part_id, verdict.verdict) == (line.part_id(0), Judgement.FAULT)
+    assert [view.reasons for view in verdict.views] == [(Reason.LATE,)]
