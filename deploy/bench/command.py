@@ -1,4 +1,4 @@
-"""`andon bench [NAME] [--rows N] [--json]`: run one bench, or all."""
+"""`andon bench [NAME] [--rows N] [--minutes M] [--json]`: run one bench, or all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
     from deploy.bench.report import Report
 
-NAMES = ("transport", "inference", "pipeline", "gate", "storage", "query")
+NAMES = ("transport", "inference", "pipeline", "gate", "storage", "query", "scaling", "soak")
 
 
 def bench(arguments: argparse.Namespace) -> int:
     """Run benches and print their figures; 1 if a target is missed."""
     reached = True
     for name in [arguments.name] if arguments.name else NAMES:
-        size = {"rows": arguments.rows} if name == "query" and arguments.rows else {}
+        size = {}
+        if name == "query" and arguments.rows:
+            size["rows"] = arguments.rows
+        if name == "soak" and arguments.minutes:
+            size["minutes"] = arguments.minutes
         report: Report = importlib.import_module(f"deploy.bench.{name}").run(**size)
         sys.stdout.write((report.as_json() if arguments.json else report.as_text()) + "\n")
         sys.stdout.flush()
