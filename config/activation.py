@@ -30,7 +30,7 @@ def activate(home: Home, recipe: str, by: str) -> Recipes:
 
 
 def _ask(home: Home, question: Activate) -> Recipes:
-    asking = bus.Bus()
+    asking = bus.Bus(home.keys())
     try:
         socket = asking.connect(zmq.DEALER, home.endpoint("requests"))
         bus.send(socket, question)

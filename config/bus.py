@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
+    from zmq.auth.thread import ThreadAuthenticator
+
+    from config.curve import Keys
+
 _HEARTBEAT_MS = 100
 _PEER_LOST_MS = 1000  # a killed peer is noticed at once, by its closed connection; this is for one that hangs
 _MESSAGE_LIMIT_BYTES = 512 * 1024 * 1024
@@ -27,12 +31,18 @@ Socket = zmq.Socket[bytes]
 class Bus:
     """Open the sockets of one process and close them together."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys | None = None) -> None:
+        """Encrypt every connection with `keys` where there are any: then nobody without them can connect."""
         self._context: Context = zmq.Context()
+        self._keys = keys
+        self._guard: ThreadAuthenticator | None = None
 
     def bind(self, kind: int, *endpoints: str) -> Socket:
         """Bind a socket, to each of the addresses; raise ConfigurationError if another process holds one."""
         socket = self._socket(kind)
+        if self._keys:
+            self._guard = self._guard or self._keys.guard(self._context)
+            self._keys.listen(socket)
         for endpoint in endpoints:
             try:
                 socket.bind(endpoint)
@@ -43,6 +53,8 @@ class Bus:
     def connect(self, kind: int, endpoint: str, identity: str = "") -> Socket:
         """Connect a socket; the peer may come later, go and come again."""
         socket = self._socket(kind)
+        if self._keys:
+            self._keys.call(socket)
         if identity:
             socket.setsockopt(zmq.IDENTITY, identity.encode())
         try:
@@ -53,6 +65,8 @@ class Bus:
 
     def close(self) -> None:
         """Close all sockets; what was not sent by now is sent no more."""
+        if self._guard:
+            self._guard.stop()
         self._context.destroy(linger=100)
 
     def _socket(self, kind: int) -> Socket:

@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from config import files, station
+from config.curve import Keys
 from config.errors import ConfigurationError
 from config.holds import Holds
 from config.recipe import Recipe
@@ -130,6 +131,12 @@ class Home:
         except FileNotFoundError:
             addresses = {}
         return str(addresses.get(name, f"ipc://{self.runtime}/{name}.sock"))
+
+    def keys(self) -> Keys | None:
+        """Return the keys of the station's bus; None where it is not encrypted, or nothing runs here yet."""
+        path = self.path / "station.json"
+        named = self.read_station().bus_keys if path.exists() else None
+        return Keys.read(named) if named else None
 
     def addresses(self, name: str) -> list[str]:
         """Return every address that a bus endpoint is bound to: workers of other machines have one for themselves."""

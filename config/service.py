@@ -44,7 +44,7 @@ class Service:
         """Name the process as its log, health and supervisor call it."""
         self.name = name
         self.home = home
-        self.bus = bus.Bus()
+        self.bus = bus.Bus(home.keys())
         self.counters: Counter[str] = Counter()
         self.state: State = "STARTING"
         self.detail = ""

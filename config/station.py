@@ -224,6 +224,7 @@ class Station(Section):
     opcua: OpcuaSection | None = None
     storage: StorageSection = StorageSection()
     endpoints: dict[str, str] = {}  # bus endpoint -> address, where it is not on this machine
+    bus_keys: Path | None = None  # a file of `config/curve.py`; then every connection of the bus is encrypted
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -279,4 +280,6 @@ def read(path: Path) -> Station:
             "controllers": {who: (path.parent / file).resolve() for who, file in section.controllers.items()},
         }
         update["opcua"] = section.model_copy(update=files_of)
+    if station.bus_keys:
+        update["bus_keys"] = (path.parent / station.bus_keys).resolve()
     return station.model_copy(update=update)
