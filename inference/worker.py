@@ -135,7 +135,14 @@ class Worker(Service):
         try:
             bundle = Bundle.open(path, self._trust)
             section = self._station.workers
-            engine = Engine(bundle, section.threads, section.device, section.precision, largest_batch=self._buckets[-1])
+            engine = Engine(
+                bundle,
+                section.threads,
+                section.device,
+                section.precision,
+                largest_batch=self._buckets[-1],
+                cache=self.home.path / "plans",
+            )
             engine.check_golden()
         except BundleError as error:
             raise ConfigurationError(str(error)) from error  # starting again would not mend the file

@@ -40,7 +40,7 @@ def load(model: bytes, place: Place) -> Runtime:
         )
     if place.kind == "cpu":
         return _OnCpu(_session(runtime, model, place, providers(place)), _vendor_errors(runtime))
-    if place.cache is not None:
+    if place.kind == "tensorrt" and place.cache is not None:
         _make(place.cache)
     if place.precision == "f32":
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT has no switch of its own for it
