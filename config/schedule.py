@@ -108,11 +108,11 @@ class Schedule:
 
     def time_ns(self, sequence: int) -> int:
         """Return when part `sequence` is in front of the cameras; NEVER_NS or later while the belt is held."""
-        return self._time_ns(self._place_ns(sequence))
+        return self._time_ns(self.place_of(sequence))
 
     def gate_ns(self, sequence: int) -> int:
         """Return when part `sequence` is at the gate; NEVER_NS or later while the belt is held."""
-        return self._time_ns(self._place_ns(sequence) + self.gate_travel_ns)
+        return self._time_ns(self.place_of(sequence) + self.gate_travel_ns)
 
     def product(self, sequence: int) -> str:
         """Return the recipe name of the product that part `sequence` is."""
@@ -126,11 +126,9 @@ class Schedule:
 
     def latest(self, now_ns: int) -> int:
         """Return the last part that has been in front of the cameras by `now_ns`, or -1."""
-        running_ns = self._running_ns(now_ns) - self.start_ns
-        if running_ns < 0:
+        place_ns = self.place_ns(now_ns)
+        if place_ns < 0:
             return -1
-        moves = self._profile
-        place_ns = running_ns if moves is None else moves.place_ns(running_ns)
         every = self._every
         if every:
             run_ns = every * self.period_ns + self._pause_ns
@@ -140,7 +138,13 @@ class Schedule:
             sequence = place_ns // self.period_ns
         return min(sequence, self.parts - 1) if self.parts is not None else sequence
 
-    def _place_ns(self, sequence: int) -> int:
+    def place_ns(self, now_ns: int) -> int:
+        """Return how far the belt has come; before the line starts it runs at full speed, towards 0."""
+        running_ns = self._running_ns(now_ns) - self.start_ns
+        moves = self._profile
+        return running_ns if moves is None or running_ns < 0 else moves.place_ns(running_ns)
+
+    def place_of(self, sequence: int) -> int:
         """Return how far the belt goes until a part is in front of the cameras."""
         return sequence * self.period_ns + self._run(sequence) * self._pause_ns
 

@@ -113,10 +113,11 @@ def place(found: Station, port: int | None) -> Station:
     Raise ConfigurationError if the console's port is taken.
     """
     console = found.console.model_copy(update={"port": _free_port(found.console.host, found.console.port, port)})
-    plc = found.plc
-    if found.simulation and plc and plc.options.get("port") == 0:
-        plc = plc.model_copy(update={"options": {**plc.options, "port": _bind("127.0.0.1", 0)}})
-    return found.model_copy(update={"console": console, "plc": plc})
+    placed: dict[str, object] = {"console": console}
+    for name, table in (("plc", found.plc), ("io", found.io)):
+        if found.simulation and table and table.options.get("port") == 0:
+            placed[name] = table.model_copy(update={"options": {**table.options, "port": _bind("127.0.0.1", 0)}})
+    return found.model_copy(update=placed)
 
 
 def digest_of(paths: list[Path]) -> str:

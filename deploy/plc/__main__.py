@@ -11,6 +11,7 @@ from config import home, log
 from config.errors import AndonError
 from config.home import Home
 from deploy.plc import simulator
+from deploy.plc.coupled import CoupledLine, is_coupled
 from deploy.plc.line import StationLine
 
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where = Home(parser.parse_args(arguments).home)
     log.configure("plc")
     try:
-        simulator.run(StationLine(where))
+        simulator.run(CoupledLine(where) if is_coupled(where) else StationLine(where))
     except AndonError as error:
         log.logger().error(str(error), error=type(error).__name__)
         return error.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -142,10 +143,17 @@ class Belt:
         return known is not None and known.good is good
 
 
+class Moved(Protocol):
+    """A belt that can be held."""
+
+    schedule: Schedule
+    tally: Tally
+
+
 class Drive:
     """The belt's motor: it stands from a stop on, and moves again some time after nobody asks for a stop any more."""
 
-    def __init__(self, belt: Belt, restart_after_s: float) -> None:
+    def __init__(self, belt: Moved, restart_after_s: float) -> None:
         """Drive a belt; `restart_after_s` is the operator's time to look and to acknowledge."""
         self._belt = belt
         self._restart_after_ns = round(restart_after_s * 1e9)

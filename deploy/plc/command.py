@@ -15,6 +15,7 @@ from config.home import Home, default_path
 from config.station import PlcSection, SimulationSection
 from deploy.plc import simulator, tags
 from deploy.plc.belt import Tally
+from deploy.plc.coupled import CoupledLine, is_coupled
 from deploy.plc.faults import MEANINGS, Fault, Script
 from deploy.plc.line import Line, OwnLine, StationLine
 
@@ -54,7 +55,7 @@ def fault(arguments: argparse.Namespace) -> int:
 
 def _line(arguments: argparse.Namespace, home: Home) -> Line:
     if arguments.type is None:
-        return StationLine(home)
+        return CoupledLine(home) if is_coupled(home) else StationLine(home)
     home.make()
     options: dict[str, object] = dict(_option(given) for given in arguments.option)
     if arguments.type == "opcua":

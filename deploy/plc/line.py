@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from pydantic import BaseModel
 
@@ -19,6 +19,7 @@ from config.schedule import Schedule
 from config.station import PlcSection, SimulationSection, Station
 from decision import registers
 from deploy.plc.belt import Belt, Tally
+from deploy.plc.faults import Fault
 from deploy.plc.memory import Protocols
 from deploy.plc.program import Program
 from ingest.camera import TriggerLine
@@ -26,27 +27,50 @@ from ingest.camera import TriggerLine
 _START_IN_NS = 200_000_000
 
 
+class Machine(Protocol):
+    """What is simulated: a PLC with its program, or a coupler with its belt."""
+
+    async def serve(self) -> None:
+        """Begin to answer; raise ConfigurationError where the address cannot be had."""
+
+    async def close(self) -> None:
+        """Answer no more."""
+
+    def log_parts(self, file: TextIO) -> None:
+        """Write a line for each part at the gate."""
+
+    def rest_ns(self, now_ns: int) -> int:
+        """Return how long it may rest until its next cycle."""
+
+    async def switch_on(self, now_ns: int, *, cold: bool) -> None:
+        """Begin again after it was off."""
+
+    async def turn(self, faults: frozenset[Fault]) -> None:
+        """Do one cycle."""
+
+
 class Line(ABC):
-    """How the PLC is spoken to, and which parts come."""
+    """What is spoken to and how, and which parts come."""
 
-    leads: bool
-    first_job: int
-
-    def __init__(self, home: Home, plc: PlcSection, simulation: SimulationSection, run_id: str) -> None:
-        """Raise ConfigurationError where there is no such PLC, or it could not tell the parts apart."""
-        Protocols.check(plc.type)
-        self.protocol = plc.type
-        self.options: BaseModel = plugins.options(plugins.load("decision.plc", plc.type), plc.options, "plc.options")
-        self.leads = plc.trigger == "plc"
+    def __init__(self, home: Home, simulation: SimulationSection, run_id: str, protocol: str) -> None:
+        """Name the files of a run in a state folder."""
+        self.protocol = protocol
         self.tally_file = home.path / "plc.json"
         self.control = home.runtime / "plc.sock"
         self.run_id = run_id
         self.simulation = simulation
-        _check_travel(simulation)
 
     @abstractmethod
-    async def start(self, program: Program, tally: Tally) -> int | None:
-        """Let the belt run in `program` if the line has started; return when it did, None if it has not."""
+    def address(self) -> tuple[str, int]:
+        """Return where the station looks for what is simulated."""
+
+    @abstractmethod
+    def machine(self, host: str, port: int, tally: Tally) -> Machine:
+        """Return what is simulated, to be served at an address of its own."""
+
+    @abstractmethod
+    async def start(self, tally: Tally) -> int | None:
+        """Let the belt run if the line has started; return when it did, None if it has not."""
 
     def read_tally(self) -> Tally:
         """Return the tally that an earlier process of this run left, or a new one."""
@@ -70,7 +94,31 @@ class Line(ABC):
         return False
 
 
-class StationLine(Line):
+class PlcLine(Line):
+    """A line that a PLC stands at."""
+
+    first_job: int
+
+    def __init__(self, home: Home, plc: PlcSection, simulation: SimulationSection, run_id: str) -> None:
+        """Raise ConfigurationError where there is no such PLC, or it could not tell the parts apart."""
+        super().__init__(home, simulation, run_id, plc.type)
+        Protocols.check(plc.type)
+        self._options: BaseModel = plugins.options(plugins.load("decision.plc", plc.type), plc.options, "plc.options")
+        self._leads = plc.trigger == "plc"
+        _check_travel(simulation)
+
+    def address(self) -> tuple[str, int]:
+        """Return where the station looks for its PLC."""
+        return Protocols.address(self.protocol, self._options)
+
+    def machine(self, host: str, port: int, tally: Tally) -> Program:
+        """Return the PLC's program, over a memory to be served there."""
+        memory = Protocols.memory(self.protocol, self._options, host, port)
+        self._program = Program(memory, tally, leads=self._leads, first_job=self.first_job)
+        return self._program
+
+
+class StationLine(PlcLine):
     """The simulated line of the station in a state folder."""
 
     def __init__(self, home: Home) -> None:
@@ -83,20 +131,20 @@ class StationLine(Line):
             raise ConfigurationError("plc: the station file has no such table: there is no PLC to be simulated")
         super().__init__(home, station.plc, station.simulation, home.read_run().run_id)
         self._jobs = {name: recipe.job for name, recipe in home.read_recipes().items()}
-        self._truth = _truth(home, station)
+        self._truth = truth_of(home, station)
         self.first_job = self._jobs[station.simulation.products[0]]
 
-    async def start(self, program: Program, tally: Tally) -> int | None:
+    async def start(self, tally: Tally) -> int | None:
         """Start when the station has started its line."""
         schedule = self._home.schedule()
         if schedule is None:
             return None
         belt = Belt(schedule, self._jobs, tally, truth=self._truth)
-        program.run_belt(belt, schedule.simulation.restart_after_s, self._home.holds())
+        self._program.run_belt(belt, schedule.simulation.restart_after_s, self._home.holds())
         return schedule.start_ns
 
 
-class OwnLine(Line):
+class OwnLine(PlcLine):
     """A line of the simulator's own: parts come once the station is ready, and the PLC triggers each."""
 
     def __init__(self, home: Home, plc: PlcSection, simulation: SimulationSection, parts: int | None, job: int) -> None:
@@ -105,15 +153,15 @@ class OwnLine(Line):
         self.first_job = job
         self._parts = parts
 
-    async def start(self, program: Program, tally: Tally) -> int | None:
+    async def start(self, tally: Tally) -> int | None:
         """Start when the station is ready for a trigger."""
-        acked = await program.acked_part()
+        acked = await self._program.acked_part()
         if acked is None:
             return None
         start_ns = time.monotonic_ns() + _START_IN_NS
         jobs = dict.fromkeys(self.simulation.products, self.first_job)
         belt = Belt(Schedule(self.simulation, start_ns, self._parts), jobs, tally)
-        program.run_belt(belt, self.simulation.restart_after_s, None, first=acked)
+        self._program.run_belt(belt, self.simulation.restart_after_s, None, first=acked)
         return start_ns
 
     def over(self, tally: Tally) -> bool:
@@ -130,7 +178,7 @@ def _check_travel(simulation: SimulationSection) -> None:
         )
 
 
-def _truth(home: Home, station: Station) -> Callable[[int, Schedule], Truth | None] | None:
+def truth_of(home: Home, station: Station) -> Callable[[int, Schedule], Truth | None] | None:
     """Return what tells how a part is in truth, where the first camera plays known ones."""
     section = station.cameras[0]
     plug_in = plugins.load("ingest.cameras", section.type)

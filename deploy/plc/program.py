@@ -41,6 +41,14 @@ class Program:
         self._stop_asked = False
         self._log_file: TextIO | None = None
 
+    async def serve(self) -> None:
+        """Begin to answer; raise ConfigurationError where the address cannot be had."""
+        await self._memory.serve()
+
+    async def close(self) -> None:
+        """Answer no more."""
+        await self._memory.close()
+
     def run_belt(self, belt: Belt, restart_after_s: float, holds: Holds | None, first: int = 0) -> None:
         """Let the line start; parts are numbered from sequence `first` on."""
         self._belt, self._drive, self._holds = belt, Drive(belt, restart_after_s), holds

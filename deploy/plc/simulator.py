@@ -1,4 +1,4 @@
-"""The process: the PLC's memory behind a cable, its program, its faults; what it saw stands in home/plc.json."""
+"""The process: a PLC or a coupler behind a cable, its cycles, its faults; what it saw stands in home/plc.json."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from config.log import Condition
 from config.service import notify
 from deploy.plc.belt import Tally
 from deploy.plc.faults import Fault, Faults, Planned
-from deploy.plc.line import Line
-from deploy.plc.memory import Protocols
-from deploy.plc.program import Program
+from deploy.plc.line import Line, Machine
 from deploy.plc.relay import Relay
 
 _KEEP_S = 0.1
@@ -32,7 +30,7 @@ _OFF = (Fault.RESTART, Fault.COLD_RESTART)
 
 
 class Simulator:
-    """One PLC, at one line."""
+    """One PLC or coupler, at one line."""
 
     def __init__(self, line: Line, planned: Sequence[Planned] = ()) -> None:
         """Stand at a line; `planned` faults come by themselves."""
@@ -52,47 +50,46 @@ class Simulator:
             loop.add_signal_handler(number, self._stopping.set)
         _be_punctual()
         line = self._line
-        host, port = Protocols.address(line.protocol, line.options)
-        memory = Protocols.memory(line.protocol, line.options, "127.0.0.1", inner := _free_port())
+        host, port = line.address()
+        machine = line.machine("127.0.0.1", inner := _free_port(), self._tally)
         relay = Relay(host, port, ("127.0.0.1", inner))
         await relay.open()
-        await memory.serve()
-        program = Program(memory, self._tally, leads=line.leads, first_job=line.first_job)
+        await machine.serve()
         control = await self._listen()
         with line.parts_log() as parts_log:
             if parts_log is not None:
-                program.log_parts(parts_log)
+                machine.log_parts(parts_log)
             notify("READY=1")
             log.logger().info("ready", protocol=line.protocol, host=host, port=port)
-            keeping = asyncio.create_task(self._keep(program, parts_log))
-            await self._work(program, relay, keeping)
+            keeping = asyncio.create_task(self._keep(parts_log))
+            await self._work(machine, relay, keeping)
             await keeping
         relay.shut()
         control.close()
         line.control.unlink(missing_ok=True)
-        await memory.close()
+        await machine.close()
         return self._tally
 
-    async def _work(self, program: Program, relay: Relay, keeping: asyncio.Task[None]) -> None:
+    async def _work(self, machine: Machine, relay: Relay, keeping: asyncio.Task[None]) -> None:
         """Run the program's cycles, and let the faults do what they do."""
         before: frozenset[Fault] = frozenset()
         while not (self._stopping.is_set() or keeping.done()):
             now_ns = time.monotonic_ns()
             on = self._faults.on(now_ns)
             if on != before:
-                await self._change(program, relay, before, on)
+                await self._change(machine, relay, before, on)
                 before = on
             if not on.intersection(_OFF):
-                await program.turn(on)
-            await asyncio.sleep(program.rest_ns(time.monotonic_ns()) / 1e9)
+                await machine.turn(on)
+            await asyncio.sleep(machine.rest_ns(time.monotonic_ns()) / 1e9)
 
-    async def _change(self, program: Program, relay: Relay, before: frozenset[Fault], on: frozenset[Fault]) -> None:
+    async def _change(self, machine: Machine, relay: Relay, before: frozenset[Fault], on: frozenset[Fault]) -> None:
         for fault in sorted(on - before):
             log.logger().warning("fault began", fault=fault)
         for fault in sorted(before - on):
             log.logger().info("fault ended", fault=fault)
         if before.intersection(_OFF) and not on.intersection(_OFF):
-            await program.switch_on(time.monotonic_ns(), cold=Fault.COLD_RESTART in before)
+            await machine.switch_on(time.monotonic_ns(), cold=Fault.COLD_RESTART in before)
         relay.late_s = _LATE_S if Fault.LATE in on else 0.0
         deaf = Fault.FREEZE in on
         if relay.deaf and not deaf:
@@ -103,10 +100,10 @@ class Simulator:
         else:
             await relay.open()
 
-    async def _keep(self, program: Program, parts_log: TextIO | None) -> None:
+    async def _keep(self, parts_log: TextIO | None) -> None:
         """Do what may wait: look for the start of the line, write the tally (its fsync in another thread)."""
         while not self._stopping.is_set():
-            if not self._running and (start_ns := await self._line.start(program, self._tally)) is not None:
+            if not self._running and (start_ns := await self._line.start(self._tally)) is not None:
                 self._running = True
                 self._faults.plan(self._planned, start_ns)
             await self._write_tally()

@@ -47,8 +47,14 @@ def station(home: Path, tmp_path: Path, write_brightness: Callable[..., Path]) -
     (tmp_path / "tile.toml").write_text(f'product = "tile"\njob = 3\ndeadline_ms = 400\n{view}')
 
     def start(
-        *words: str, url: str = "", redis: str = "", trigger: str = "camera", **simulation: object
+        *words: str,
+        url: str = "",
+        redis: str = "",
+        trigger: str = "camera",
+        driven: dict[str, object] | None = None,
+        **simulation: object,
     ) -> StationProcess:
+        """`driven` are the tables of a station that drives its own gates, and has no PLC."""
         file = tmp_path / "station.json"
         line = {"rate_per_s": 50, "products": ["tile"], "gate_travel_s": 1.0, "seed": 11, "parts_log": True}
         camera = {"path": str(tmp_path / "parts"), "channels": 1, "order": "shuffled"}
@@ -57,7 +63,7 @@ def station(home: Path, tmp_path: Path, write_brightness: Callable[..., Path]) -
             "recipe": "tile",
             "recipes": {"tile": str(tmp_path / "tile.toml")},
             "cameras": [{"name": "front", "type": "folder", "slots": 256, "options": camera}],
-            "plc": {"type": "modbus", "trigger": trigger, "options": {"port": 0}},
+            **(driven or {"plc": {"type": "modbus", "trigger": trigger, "options": {"port": 0}}}),
             "simulation": {**line, **simulation},
         }
         file.write_text(json.dumps(content))
@@ -177,3 +183,36 @@ def test_after_every_fault_the_station_is_ready_again_and_no_unjudged_part_has_p
     else:
         assert len(missing) <= plc["untriggered"], "only parts that the PLC could not trigger have none"
     assert plc["unseen"] > 0, plc
+
+
+def test_a_station_that_drives_its_own_gates_runs_without_hardware(home, station, servers) -> None:
+    """The coupler and its belt are simulated, too; they count what left the belt."""
+    counters = [{"address": 0}, {"address": 2, "bits": 16}, {"address": 3, "bits": 16}]
+    gate = {
+        "name": "reject",
+        "output": 0,
+        "distance_mm": 400,
+        "window_mm": 40,
+        "part": {"counter": 1, "distance_mm": 330, "tolerance_mm": 15},
+        "ejected": {"counter": 2, "after_ms": 60, "tolerance_ms": 60},
+    }
+    driven = {
+        "io": {"type": "modbus", "line_stop_output": 1, "options": {"port": 0, "outputs": 2, "counters": counters}},
+        "encoder": {"counter": 0, "mm_per_count": 0.05, "top_speed_mm_s": 500},
+        "gates": [gate],
+    }
+    parts = 50
+    given = {"url": servers.database(migrated=False), "redis": servers.valkey.url, "driven": driven}
+    started = station("--parts", str(parts), **given, rate_per_s=8, slowest_speed=0.5, speed_change_s=0.5)
+    code, summary = started.finish()
+    assert_whole(code, summary, parts, started.screen)
+    tally, seen = seen_by_the_plc(home)
+    print(tally)  # noqa: T201 - asked for with -s
+    assert [int(sequence) for sequence, _, _ in seen] == list(range(parts))
+    assert tally["passed"] + tally["ejected"] == parts
+    assert tally["bad_passed"] == 0
+    assert tally["ejected"] >= summary["verdicts"].get("REJECT", 0) > 0
+    assert tally["passed"] > parts / 2
+    faults = summary["verdicts"].get("FAULT", 0)
+    held_back = summary["verdicts"]["PASS"] - tally["passed"]
+    assert 0 <= held_back <= tally["good_ejected"] <= held_back + faults
