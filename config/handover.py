@@ -3,7 +3,7 @@
 On one machine they cross a Unix socket of kind SEQPACKET, the lane: one system call a message, the reader wakes at
 once, and the kernel tells of a dead peer as it dies. ZeroMQ, with its threads between, takes ten times as long
 (docs/decisions/0012-the-lane.md); it carries frames to other machines. Only an endpoint's address decides: `ipc://` is
-a lane. A packet is `kind/version`, a blank, the JSON header; pixels lie in shared memory.
+a lane. A packet holds lines of `kind/version`, a blank, the JSON header; pixels lie in shared memory.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LOCAL = "ipc://"
 _PACKET_BYTES = 65536
 _BURST = 64
+_TOGETHER = 64  # messages in a packet: the longest header is a few hundred bytes
 
 
 def is_local(endpoint: str) -> bool:
@@ -66,12 +67,14 @@ class _Lane:
         connection.close()
         self._lost(peer)
 
-    def send(self, peer: bytes, message: AnyMessage) -> bool:
+    def send(self, peer: bytes, messages: Sequence[AnyMessage]) -> bool:
         connection = self.peers.get(peer)
         if connection is None:
             return False
         try:
-            connection.send(b" ".join(encode(message)), sockets.MSG_NOSIGNAL)
+            for start in range(0, len(messages), _TOGETHER):
+                lines = [b" ".join(encode(message)) for message in messages[start : start + _TOGETHER]]
+                connection.send(b"\n".join(lines), sockets.MSG_NOSIGNAL)
         except OSError:  # it is gone, or so far behind that it gets nothing more
             return False
         return True
@@ -92,16 +95,19 @@ class _Lane:
             if not size:
                 self.leave(peer)
                 return
-            kind, _, header = bytes(memoryview(self._packet)[:size]).partition(b" ")
-            try:
-                message, _payload = decode((kind, header))
-            except MessageError as error:
-                self._malformed.occur(error=str(error), peer=peer.decode())
-                continue
-            self._malformed.end()
-            self._handle(message, [], peer)
+            for line in bytes(memoryview(self._packet)[:size]).split(b"\n"):
+                self._take(line, peer)
             if peer not in self.peers:
                 return
+
+    def _take(self, line: bytes, peer: bytes) -> None:
+        try:
+            message, _payload = decode(line.split(b" ", 1))
+        except MessageError as error:
+            self._malformed.occur(error=str(error), peer=peer.decode())
+            return
+        self._malformed.end()
+        self._handle(message, [], peer)
 
     def close(self) -> None:
         self.epoll.close()
@@ -167,8 +173,14 @@ class Giver:
     def send(self, peer: bytes, message: AnyMessage, payload: Sequence[Buffer] = ()) -> bool:
         """Send without waiting; False if the worker is gone or takes nothing more."""
         if peer in self._lane.peers:
-            return self._lane.send(peer, message)
+            return self._lane.send(peer, (message,))
         return self._remote is not None and bus.send(self._remote, message, payload, to=peer)
+
+    def send_all(self, peer: bytes, messages: Sequence[AnyMessage]) -> bool:
+        """Send messages without payload, as `send` does; on this machine together."""
+        if peer in self._lane.peers:
+            return self._lane.send(peer, messages)
+        return all(self.send(peer, message) for message in messages)
 
     def reachable(self, peer: bytes) -> bool:
         """Tell whether a worker still has its connection."""
@@ -233,7 +245,7 @@ class Taker:
         """Send without waiting, first connecting where the grabber was away; False while it is."""
         if not self.shares_memory:
             return bus.send(self._remote, message)
-        return (bool(self._lane.peers) or self._connect()) and self._lane.send(b"grabber", message)
+        return (bool(self._lane.peers) or self._connect()) and self._lane.send(b"grabber", (message,))
 
     def close(self) -> None:
         """Close the lane; the bus closes its own sockets."""

@@ -139,10 +139,13 @@ class RingReader:
 
         None also where the slots do not lie side by side in this order, or a frame does not fill its slot.
         """
+        if len(slots) == 1:
+            alone = self.view(slots[0], shape)
+            return None if alone is None else alone[None]
         first = slots[0].index
         beside = all(slot.index == first + place for place, slot in enumerate(slots))
-        filled = len(slots) == 1 or math.prod(shape) == self._slot_bytes
-        if not (beside and filled and all(self.holds(slot) for slot in slots)) or math.prod(shape) > self._slot_bytes:
+        filled = math.prod(shape) == self._slot_bytes
+        if not (beside and filled and all(self.holds(slot) for slot in slots)):
             return None
         return _view(self._map, self._pixels + first * self._slot_bytes, (len(slots), *shape))
 

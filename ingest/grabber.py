@@ -241,20 +241,28 @@ class Grabber(Service):
 
     def _dispatch(self) -> None:
         now_ns = time.monotonic_ns()
+        given: dict[bytes, list[Frame]] = {}
         while (chosen := self._crew.assign(now_ns)) is not None:
             peer, part_id = chosen
             held = self._held.get(part_id)
             if held is None or held.frame is None:
                 self._crew.withdraw(peer, part_id)
-            elif self._give(peer, held.frame):
-                self.counters["frames_sent"] += 1
+            else:
+                given.setdefault(peer, []).append(held.frame)
+        for peer, frames in given.items():
+            if self._give(peer, frames):
+                self.counters["frames_sent"] += len(frames)
             else:
                 self._lose(peer)
 
-    def _give(self, peer: bytes, frame: Frame) -> bool:
-        if frame.slot is None or self._crew.workers[peer].shares_memory:
-            return self._giver.send(peer, frame)
-        return self._giver.send(peer, replace(frame, slot=None), [self._shutter.lend(frame.slot, frame.shape)])
+    def _give(self, peer: bytes, frames: list[Frame]) -> bool:
+        if self._crew.workers[peer].shares_memory:
+            return self._giver.send_all(peer, frames)
+        return all(
+            self._giver.send(peer, replace(frame, slot=None), [self._shutter.lend(frame.slot, frame.shape)])
+            for frame in frames
+            if frame.slot
+        )
 
     def _probe(self, now_ns: int) -> None:
         for peer in list(self._crew.workers):
