@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from asyncua import ua
-from asyncua.ua.uatypes import register_extension_object
+from asyncua.ua.uatypes import extension_objects_by_datatype, register_basetype, register_extension_object
 
 from config.messages import Judgement, Verdict
 from config.recipe import Recipe
@@ -24,6 +24,8 @@ _IDS: Final = {  # subtypes of BinaryIdBaseDataType that add nothing to it -> nu
     "ConfigurationIdDataType": (3008, 5090),
 }
 
+_TRIMMED_STRING: Final = 3017
+
 KEPT: Final = 256  # results that can be asked for
 COMPLETED, FAILED = 1, 4  # of ResultStateDataType, 12.19
 UNKNOWN: Final = -1  # our own error code: there is no such result (0: none, above 0: the standard's)
@@ -34,9 +36,16 @@ def make_types(namespace: int) -> None:
     """Make classes for the types of which the library makes none, so that they can be told apart on the wire."""
     index = ua.Int16(namespace)
     for name, (kind, encoding) in _IDS.items():
-        made = make_dataclass(name, [], bases=(types.BinaryIdBaseDataType,))
         type_id, encoding_id = (ua.NodeId(ua.Int32(number), index) for number in (kind, encoding))
+        if type_id in extension_objects_by_datatype:
+            continue
+        made = make_dataclass(name, [], bases=(types.BinaryIdBaseDataType,))
         register_extension_object(name, encoding_id, made, type_id)
+
+
+def know_strings(namespace: int) -> None:
+    """Tell the library of the standard's TrimmedString: of two with that name, a server has its own, it takes one."""
+    register_basetype("TrimmedString", ua.NodeId(ua.Int32(_TRIMMED_STRING), ua.Int16(namespace)), ua.String)
 
 
 class Results:

@@ -34,12 +34,14 @@ from config.messages import (
     Verdict,
 )
 from decision import registers
+from deploy import cli
 
 MACHINE = "3:press/vision:VisionStateMachine"
 AUTOMATIC = f"{MACHINE}/vision:AutomaticModeStateMachine"
 RECIPES = "3:press/vision:RecipeManagement"
 REGISTERS = {register.name: register for register in registers.TABLE}
 WITHIN_S = 5.0
+IDENTITY = {"certificate": "cell.pem", "private-key": "cell.key", "server-certificate": "press.pem"}
 
 
 class Line:
@@ -165,6 +167,8 @@ class Station:
         self.line = line
         self.client = client
         self._home = home
+        self.folder = home.path
+        self.url = f"opc.tcp://127.0.0.1:{home.read_station().opcua.port}"
         self._decision = decision
 
     def kill(self) -> None:
@@ -352,6 +356,18 @@ def test_halted_it_stays_through_a_kill_until_it_is_reset(station: Station) -> N
     assert station.line.heart_beats()
     by_cell = [event for event in station.line.events if event.name == "control"]
     assert all(" by cell" in event.detail for event in by_cell)
+
+
+def test_our_own_client_controls_it_too(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    own = [f"--{name}={station.folder / file}" for name, file in IDENTITY.items()]
+    assert cli.main(["opcua", "call", station.url, "Stop", "CauseDescription=tea", *own]) == 0
+    assert capsys.readouterr().out == "Error: 0\n"
+    assert station.line.told("Stop by cell: cause 0, tea")
+    assert cli.main(["opcua", "watch", station.url, "--for=0.5", *own]) == 0
+    assert capsys.readouterr().out == "press: Ready; prepared: bracket\n"
+    assert cli.main(["opcua", "call", station.url, "Stop", *own]) == 1
+    assert "BadInvalidState" in capsys.readouterr().err
+    assert station.start("StartContinuous")[1] == 0
 
 
 def test_the_configuration_is_the_station_file(station: Station) -> None:
