@@ -9,7 +9,7 @@ SERVERS ?= embedded
 NPM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/andon/peers
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: run test test-long debian-servers embedded venv lint bench demo-bundles clean
+.PHONY: run test test-long debian-servers embedded venv lint bench soak demo-bundles clean
 
 run: $(VENV)/.runtime  ## the demo station in the foreground; ARGS="--parts 300 --json"
 	@$(BIN)/andon up $(ARGS)
@@ -32,6 +32,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## measured figures; ARGS="pipeline --json"
 	$(BIN)/andon bench $(ARGS)
+
+soak: $(VENV)/.dev  ## two minutes of a running line in which nothing may grow; ARGS="--minutes 30"
+	$(BIN)/andon bench soak $(ARGS)
 
 demo-bundles: $(VENV)/.dev  ## make the demo's bundles again (deploy/demo)
 	$(BIN)/python -m deploy.demo
