@@ -316,8 +316,8 @@ def test_options_that_cannot_be_are_refused(values: dict[str, object], message: 
         opcua.Options.model_validate(values)
 
 
-def certify(folder: Path, name: str) -> None:
-    """Write a self-signed certificate and its key as OPC 10000-6, 6.2.2 wants them."""
+def certify(folder: Path, name: str, *, days: int = 1) -> None:
+    """Write a self-signed certificate and its key as OPC 10000-6, 6.2.2 wants them; it ends in so many days."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
@@ -332,8 +332,8 @@ def certify(folder: Path, name: str) -> None:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=9))
+        .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.KeyUsage(**uses, **others), critical=False)
         .add_extension(

@@ -16,12 +16,17 @@ from pathlib import Path
 import npm_packages
 import pytest
 import zmq
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import ValidationError
 from test_opcua import certify, free_port
 
 from config import bus
+from config.errors import ConfigurationError
 from config.home import Home
 from config.messages import GateCommand, Judgement, Reason, Standing, Verdict, View
 from config.station import Station
+from decision.certificates import load
+from decision.vision.callers import Callers
 from decision.vision.states import TRANSITIONS, VisionState, path, state_of
 
 ONLOOKER = Path(__file__).parent.parent / "opcua_onlooker.cjs"
@@ -375,6 +380,27 @@ def test_with_a_certificate_every_message_is_signed_and_encrypted_and_a_stranger
         onlooker.close()
         with pytest.raises(AssertionError, match="ended"):
             Onlooker(home)
+
+
+def test_a_controller_has_a_name_while_its_certificate_is_valid(tmp_path: Path) -> None:
+    names = {"cell": 1, "former": -1, "stranger": 1}
+    for name, days in names.items():
+        certify(tmp_path, name, days=days)
+    callers = Callers({name: tmp_path / f"{name}.pem" for name in ("cell", "former")})
+
+    def named(name: str) -> str | None:
+        certificate = load((tmp_path / f"{name}.pem").read_bytes())
+        return callers.get_user(None, certificate=certificate.public_bytes(Encoding.DER)).name
+
+    assert [named(name) for name in names] == ["cell", None, None]
+    assert callers.get_user(None, username="cell", password="").name is None
+    with pytest.raises(ConfigurationError, match=r"controllers.cell: .*cell.key: no certificate"):
+        Callers({"cell": tmp_path / "cell.key"})
+
+
+def test_controllers_need_a_certificate_of_the_station(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="the station needs certificate and private_key"):
+        make_home(tmp_path, controllers={"cell": str(tmp_path / "cell.pem")})
 
 
 def test_every_state_is_reached_from_every_other_and_never_but_by_the_standard_s_transitions() -> None:
