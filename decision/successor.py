@@ -31,7 +31,9 @@ def check(before: Recipe, after: Recipe, digest: str, known: Mapping[str, int]) 
         for field in ("bundle", "bundle_digest"):
             was, wanted = getattr(before.views[camera], field), getattr(view, field)
             if was != wanted:
-                what = f"views.{camera}.{field}: is {was or 'not given'} in force, not {wanted or 'not given'}"
+                what = (
+                    f"views.{camera}.{field}: is {was or 'not given'} in force, but {wanted or 'not given'} in the file"
+                )
                 raise ConfigurationError(f"{what}: the workers have loaded that bundle; {_RESTART}")
     if digest in known:
         return
