@@ -12,6 +12,9 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from config import files
 from config import station as station_file
 from config.errors import ConfigurationError
 from config.home import Home, Run, default_path
@@ -68,7 +71,9 @@ def remote(found: Station, device: str | None) -> Station:
             f"station {found.station!r}: workers.listen must name the address of the station's machine, such as "
             f'"tcp://10.0.0.1:5600", not {found.workers.listen!r}'
         )
-    workers = found.workers.model_dump() | {"count": 1, "listen": None} | ({"device": device} if device else {})
-    return found.model_copy(
-        update={"workers": WorkersSection.model_validate(workers), "endpoints": found.remote_endpoints()}
-    )
+    said = found.workers.model_dump() | {"count": 1, "listen": None} | ({"device": device} if device else {})
+    try:
+        workers = WorkersSection.model_validate(said)
+    except ValidationError as error:
+        raise ConfigurationError(f"--device {device}: {files.explain(error)}") from error
+    return found.model_copy(update={"workers": workers, "endpoints": found.remote_endpoints()})
