@@ -2,7 +2,7 @@
 
 On one machine they cross a Unix socket of kind SEQPACKET, the lane: one system call a message, the reader wakes at
 once, and the kernel tells of a dead peer as it dies. ZeroMQ, with its threads between, takes ten times as long
-(docs/decisions/0012-the-lane.md); it carries frames to other machines. Only an endpoint's address decides: `ipc://` is
+(docs/decisions/0013-the-lane.md); it carries frames to other machines. Only an endpoint's address decides: `ipc://` is
 a lane. A packet holds lines of `kind/version`, a blank, the JSON header; pixels lie in shared memory.
 """
 
