@@ -10,7 +10,6 @@ import contextlib
 import math
 import queue
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from config.errors import ConfigurationError, DeviceError
 from config.mailbox import Mailbox
 from config.messages import GateCommand, Judgement
-from decision import realtime
+from decision.attendant import Attendant
 from decision.coupler import Driver, Inputs
 from decision.fates import Fate
 from decision.gate import StationState
@@ -36,10 +35,6 @@ _LOOP_SILENT_NS = 500_000_000  # `able` not called for so long: the loop hangs, 
 _REFRESH_NS = 50_000_000  # outputs are written at least so often, for the coupler's watchdog
 _SLOW_NS = 1_000_000_000  # all readings left out for so long: as good as no answer
 _STOP_PULSE_NS = 1_000_000_000  # how long a part that asks for it keeps the line-stop output on
-_BACKOFF_NS = 50_000_000
-_LONGEST_BACKOFF_NS = 1_000_000_000
-_CLOSE_S = 0.28
-_SWITCH_S = 0.0001
 _BEHIND_NS = 2_000  # after a change is due by arithmetic, so that rounding never wakes us before it
 
 
@@ -83,8 +78,8 @@ class _Order:
 class Gates:
     """Drive the gates of one station, and tell the decision loop what became of each part.
 
-    All methods are for the loop's thread and none of them blocks, but `close` (0.3 s at most). After a lost connection
-    the thread comes back by itself (after 50 ms, then slower, 1 s at most).
+    Its methods are for the loop's thread and none of them blocks, but `close` (0.3 s at most); those of a Talk are the
+    attendant's.
     """
 
     def __init__(self, driver: Driver, station: Station, counters: Counter[str]) -> None:
@@ -118,7 +113,6 @@ class Gates:
         self._state = StationState.STOPPED
         self._renewed_ns = 0
         self._line_stop = False
-        self._closing = False
         # from the thread to the loop
         self._events: Mailbox[Event] = Mailbox()
         # the thread's own
@@ -127,12 +121,10 @@ class Gates:
         self._outputs: tuple[bool, ...] | None = None  # as the coupler has taken them
         self._written_ns: int | None = None  # when the coupler was written last
         self._stop_until_ns = 0
-        self._crash: BaseException | None = None
-        self._thread = threading.Thread(target=self._live, name="gates", daemon=True)
+        self._thread = Attendant("gates", self)
 
     def start(self) -> None:
         """Begin to connect; in this process, the interpreter changes threads every 0.1 ms from now on."""
-        sys.setswitchinterval(_SWITCH_S)
         self._thread.start()
 
     def fileno(self) -> int:
@@ -149,8 +141,7 @@ class Gates:
 
     def able(self, state: StationState) -> None:
         """Say that the loop lives, at least every 0.5 s; what crashed the thread is raised here."""
-        if self._crash is not None:
-            raise self._crash
+        self._thread.raise_crash()
         self._renewed_ns = time.monotonic_ns()
         self._state = state
 
@@ -177,11 +168,9 @@ class Gates:
 
     def close(self) -> None:
         """Put the gates at rest and end; 0.3 s at most, also where the coupler is gone."""
-        self._closing = True
+        self._thread.closing = True
         self._orders.put(None)
-        if self._thread.is_alive():
-            self._thread.join(_CLOSE_S)
-        if self._thread.is_alive():  # it still waits for the coupler, and ends with its answer or with the process
+        if not self._thread.join():
             self.troubles.counters["io_close_timeout"] += 1
             return
         self._events.close()
@@ -199,34 +188,23 @@ class Gates:
 
     # From here on: the thread.
 
-    def _live(self) -> None:
-        realtime.step_above()
-        try:
-            self._stay_connected()
-        except BaseException as error:  # noqa: BLE001 - a thread's outermost edge: the loop raises it again
-            self._crash = error
+    def lost(self, reason: str) -> bool:
+        """Tell that the coupler does not answer, once."""
+        was_up = self._up is True
+        if self._up is not False:
+            self._up = False
+            self._tell([IoDown(reason)])
+        return was_up
 
-    def _stay_connected(self) -> None:
-        backoff_ns = _BACKOFF_NS
-        while not self._closing:
-            try:
-                self._converse()
-            except DeviceError as error:
-                if self._up:
-                    backoff_ns = _BACKOFF_NS
-                if self._up is not False:
-                    self._up = False
-                    self._tell([IoDown(str(error))])
-            finally:
-                self._driver.close()
-            self._outputs = self._written_ns = None
-            self._tracker.blind()
-            self._wait(time.monotonic_ns() + backoff_ns)
-            backoff_ns = min(2 * backoff_ns, _LONGEST_BACKOFF_NS)
+    def hang_up(self) -> None:
+        """Disconnect: outputs and sensors are out of reach."""
+        self._driver.close()
+        self._outputs = self._written_ns = None
+        self._tracker.blind()
 
-    def _wait(self, until_ns: int) -> None:
+    def wait(self, until_ns: int) -> None:
         """Hear the loop without a coupler: nobody knows where the parts are that come now."""
-        while not self._closing and time.monotonic_ns() < until_ns:
+        while not self._thread.closing and time.monotonic_ns() < until_ns:
             self._take(until_ns)
             for item in self._pending:
                 if isinstance(item, _Expected):
@@ -236,13 +214,13 @@ class Gates:
             self._pending.clear()
             self._tell(self._tracker.events())
 
-    def _converse(self) -> None:
+    def converse(self) -> None:
         """Drive the gates until they are closed; DeviceError says that the coupler is gone."""
         self._driver.open()
         self._write((False,) * self._driver.outputs)
         self._sensors.forget()
         poll_due_ns, seen_ns = 0, time.monotonic_ns()
-        while not self._closing:
+        while not self._thread.closing:
             change_ns = self._change_ns()
             self._take(min(poll_due_ns, change_ns))
             if self._pending or time.monotonic_ns() >= poll_due_ns:

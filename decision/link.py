@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
-import threading
 import time
 import zlib
 from collections import Counter
@@ -15,7 +13,8 @@ from config.errors import DeviceError
 from config.log import Condition, logger
 from config.mailbox import Mailbox
 from config.messages import GateCommand, Judgement
-from decision import realtime, registers
+from decision import registers
+from decision.attendant import Attendant
 from decision.gate import Driver, PlcInputs, StationOutputs, StationState
 from decision.handshake import Handshake
 from decision.ledger import Ledger
@@ -37,10 +36,6 @@ _POLL_NS = 20_000_000
 _LED_POLL_NS = 2_000_000  # where the PLC leads, a trigger waits for half of it on average
 _HEARTBEAT_NS = 100_000_000
 _LOOP_SILENT_NS = 500_000_000  # `able` not called for so long: the loop hangs, and the heartbeat stops
-_BACKOFF_NS = 50_000_000
-_LONGEST_BACKOFF_NS = 1_000_000_000
-_CLOSE_S = 0.28
-_SWITCH_S = 0.0001
 
 
 @dataclass
@@ -65,10 +60,10 @@ class _JobRefused:
 class Link:
     """Keep one PLC informed of results, state and heartbeat, and the decision loop of what the PLC tells.
 
-    All methods are for the loop's thread and none of them blocks, but `close` (0.3 s at most). After a lost connection
-    the link comes back by itself (after 50 ms, then slower, 1 s at most) and tells the PLC everything again that its
-    rings hold. Results of another run are cleared before the first of this one: no part is passed by an old PASS.
-    Where the PLC leads it also runs the handshake.
+    Its methods are for the loop's thread and none of them blocks, but `close` (0.3 s at most); those of a Talk are the
+    attendant's. After a lost connection the PLC is told everything again that its rings hold. Results of another run
+    are cleared before the first of this one: no part is passed by an old PASS. Where the PLC leads it also runs the
+    handshake.
     """
 
     def __init__(
@@ -98,7 +93,6 @@ class Link:
         self._renewed_ns = 0
         self._job = self._refused_job = 0
         self._line_stop = False
-        self._closing = False
         # from the thread to the loop
         self._events: Mailbox[Event] = Mailbox()
         # the thread's own
@@ -116,12 +110,12 @@ class Link:
         self._handshake = Handshake(ledger.read()) if ledger else None
         self._kept = self._handshake.memory if self._handshake else None
         self._poll_ns = _LED_POLL_NS if ledger else _POLL_NS
-        self._crash: BaseException | None = None
-        self._thread = threading.Thread(target=self._live, name="plc-link", daemon=True)
+        self._thread = Attendant("plc-link", self)
 
     def start(self) -> None:
         """Begin to connect; in this process, the interpreter changes threads every 0.1 ms from now on."""
-        sys.setswitchinterval(_SWITCH_S)  # else an order waits for the loop's 5 ms slices, once for each system call
+        for part in self._kept.open if self._kept else ():
+            self._tell(PartTriggered(part, again=True))
         self._thread.start()
 
     def fileno(self) -> int:
@@ -147,8 +141,7 @@ class Link:
 
         What crashed the link's thread, such as a driver that raises something else than DeviceError, is raised here.
         """
-        if self._crash is not None:
-            raise self._crash
+        self._thread.raise_crash()
         now_ns = time.monotonic_ns()
         silent_ns, self._renewed_ns = now_ns - self._renewed_ns, now_ns
         if state is self._state is StationState.READY and silent_ns > _LOOP_SILENT_NS:
@@ -177,11 +170,9 @@ class Link:
 
     def close(self) -> None:
         """Make the outputs safe (state 0, heartbeat still) and end; 0.3 s at most, also where the PLC is gone."""
-        self._closing = True
+        self._thread.closing = True
         self._orders.put(None)
-        if self._thread.is_alive():
-            self._thread.join(_CLOSE_S)
-        if self._thread.is_alive():  # it still waits for the PLC, and ends with its answer or with the process
+        if not self._thread.join():
             self._counters["plc_close_timeout"] += 1
             return
         self._events.close()
@@ -208,43 +199,30 @@ class Link:
 
     # From here on: the thread.
 
-    def _live(self) -> None:
-        realtime.step_above()
-        try:
-            self._stay_connected()
-        except BaseException as error:  # noqa: BLE001 - a thread's outermost edge: the loop raises it again
-            self._crash = error
+    def lost(self, reason: str) -> bool:
+        """Tell that the PLC does not answer, once."""
+        was_up = self._up is True
+        if self._up is not False:
+            self._up = False
+            self._tell(LinkDown(reason))
+        return was_up
 
-    def _stay_connected(self) -> None:
-        backoff_ns = _BACKOFF_NS
-        for part in self._kept.open if self._kept else ():
-            self._tell(PartTriggered(part, again=True))
-        while not self._closing:
-            try:
-                self._converse()
-            except DeviceError as error:
-                if self._up:
-                    backoff_ns = _BACKOFF_NS
-                if self._up is not False:
-                    self._up = False
-                    self._tell(LinkDown(str(error)))
-            finally:
-                self._driver.close()
-            self._wait(time.monotonic_ns() + backoff_ns)
-            backoff_ns = min(2 * backoff_ns, _LONGEST_BACKOFF_NS)
+    def hang_up(self) -> None:
+        """Disconnect."""
+        self._driver.close()
 
-    def _wait(self, until_ns: int) -> None:
+    def wait(self, until_ns: int) -> None:
         """Take orders without a PLC."""
-        while not self._closing and (now_ns := time.monotonic_ns()) < until_ns:
+        while not self._thread.closing and (now_ns := time.monotonic_ns()) < until_ns:
             self._miss_expired(now_ns)
             self._take(min(until_ns, now_ns + _POLL_NS))
 
-    def _converse(self) -> None:
+    def converse(self) -> None:
         """Talk to the PLC until the link is closed; DeviceError says that the PLC is gone."""
         self._driver.open()
         self._agree()
         poll_due_ns = 0
-        while not self._closing:
+        while not self._thread.closing:
             self._take(min(poll_due_ns, self._heartbeat_due_ns))
             self._write_orders()
             self._write_outputs()
