@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -34,15 +35,15 @@ class _Mapping(ctypes.Structure):
 class Libmodbus:
     """A coupler by libmodbus; `after` runs after every request that it has answered."""
 
-    def __init__(self, port: int = 0, after: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, port: int = 0, after: Callable[[], None] = lambda: None, words: int = WORDS) -> None:
         name = find_library("modbus")
         if name is None:
-            pytest.skip("libmodbus is not installed (Debian: libmodbus5): the coupler was NOT tried against it")
+            pytest.skip("libmodbus is not installed (Debian: libmodbus5): the driver was NOT tried against it")
         self._library = ctypes.CDLL(name)
         self._library.modbus_new_tcp.restype = ctypes.c_void_p
         self._library.modbus_mapping_new.restype = ctypes.POINTER(_Mapping)
         self.port = port or free_port()
-        self.memory = self._library.modbus_mapping_new(COILS, INPUTS, WORDS, WORDS).contents
+        self.memory = self._library.modbus_mapping_new(COILS, INPUTS, words, WORDS).contents
         self._after = after
 
     def start(self) -> None:
@@ -54,17 +55,15 @@ class Libmodbus:
 
     def stop(self) -> None:
         self._stopping = True
-        with contextlib.suppress(OSError), socket.socket(fileno=self._listening.value) as end:
-            end.shutdown(socket.SHUT_RDWR)
+        _shut(self._listening.value)
         self.hang_up()
         self._thread.join(5)
+        os.close(self._listening.value)
         self._library.modbus_free(self._context)
 
     def hang_up(self) -> None:
         """End the connection, if there is one."""
-        descriptor = self._library.modbus_get_socket(self._context)
-        with contextlib.suppress(OSError, ValueError), socket.socket(fileno=descriptor) as end:
-            end.shutdown(socket.SHUT_RDWR)
+        _shut(self._library.modbus_get_socket(self._context))
 
     def _serve(self) -> None:
         query = (ctypes.c_uint8 * 260)()
@@ -75,3 +74,10 @@ class Libmodbus:
             while (length := self._library.modbus_receive(self._context, query)) >= 0:
                 self._library.modbus_reply(self._context, query, length, mapping)
                 self._after()
+            self._library.modbus_close(self._context)
+
+
+def _shut(descriptor: int) -> None:
+    """End what a descriptor speaks to; closing it is libmodbus' own business."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
+        end.shutdown(socket.SHUT_RDWR)

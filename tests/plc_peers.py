@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import os
 import select
 import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from ctypes.util import find_library
 from pathlib import Path
 from typing import Any, Protocol
 
+import coupler_peers
 import pytest
+from coupler_peers import free_port
 from ethernetip.cip.identity_info import IdentityInfo
 from ethernetip.logix import data_types
 from ethernetip.logix.logix_dispatcher import LogixDispatcher
@@ -27,11 +27,6 @@ from decision.registers import Register
 from deploy.plc.memories.modbus import Memory
 
 END = max(register.end for register in registers.TABLE)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Peer(Protocol):
@@ -99,62 +94,20 @@ class Simulator:
         self._loop.run(self._memory.write(register, words, slot))
 
 
-class _Mapping(ctypes.Structure):
-    """modbus_mapping_t of libmodbus 3.1."""
-
-    _fields_ = (
-        *((f"int{number}", ctypes.c_int) for number in range(8)),
-        *((f"table{number}", ctypes.POINTER(ctypes.c_uint8)) for number in range(2)),
-        *((f"words{number}", ctypes.POINTER(ctypes.c_uint16)) for number in range(2)),
-    )
-
-
-class Libmodbus:
-    """A server by libmodbus: C, and nothing in common with pymodbus."""
+class Libmodbus(coupler_peers.Libmodbus):
+    """A PLC's registers in a server by libmodbus: C, and nothing in common with pymodbus."""
 
     def __init__(self) -> None:
-        name = find_library("modbus")
-        if name is None:
-            pytest.skip("libmodbus is not installed (Debian: libmodbus5): the driver was NOT tried against it")
-        self._library = ctypes.CDLL(name)
-        self._library.modbus_new_tcp.restype = ctypes.c_void_p
-        self._library.modbus_mapping_new.restype = ctypes.POINTER(_Mapping)
-        self._port = free_port()
-        self.options: dict[str, object] = {"port": self._port}
-        self._mapping = self._library.modbus_mapping_new(0, 0, END, 0)
-
-    def start(self) -> None:
-        self._context = ctypes.c_void_p(self._library.modbus_new_tcp(b"127.0.0.1", self._port))
-        self._listening = ctypes.c_int(self._library.modbus_tcp_listen(self._context, 1))
-        self._stopping = False
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping = True
-        for descriptor in (self._listening.value, self._library.modbus_get_socket(self._context)):
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
-                end.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
-        os.close(self._listening.value)
-        self._library.modbus_free(self._context)
+        super().__init__(words=END)
+        self.options: dict[str, object] = {"port": self.port}
 
     def read(self, register: Register, slot: int = 0) -> list[int]:
         address = register.address + slot * register.words
-        return list(self._mapping.contents.words1[address : address + register.words])
+        return list(self.memory.holding_registers[address : address + register.words])
 
     def write(self, register: Register, words: list[int], slot: int = 0) -> None:
         for offset, word in enumerate(words):
-            self._mapping.contents.words1[register.address + slot * register.words + offset] = word
-
-    def _serve(self) -> None:
-        query = (ctypes.c_uint8 * 260)()
-        while not self._stopping:
-            if self._library.modbus_tcp_accept(self._context, ctypes.byref(self._listening)) < 0:
-                return
-            while (length := self._library.modbus_receive(self._context, query)) >= 0:
-                self._library.modbus_reply(self._context, query, length, self._mapping)
-            self._library.modbus_close(self._context)
+            self.memory.holding_registers[register.address + slot * register.words + offset] = word
 
 
 class Snap7:
