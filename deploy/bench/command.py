@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from deploy.bench.report import Report
 
-NAMES = ("transport", "inference", "pipeline", "gate", "storage", "query", "scaling", "soak")
+NAMES = ("transport", "inference", "train", "pipeline", "gate", "storage", "query", "scaling", "soak")
 
 
 def bench(arguments: argparse.Namespace) -> int:

@@ -3,10 +3,13 @@
 
 python tests/bench/detectors.py figures DATA [EVERY]   train on every EVERY-th good image, evaluate, time
 python tests/bench/detectors.py variants DATA          what each choice of PatchCore's is worth, three seeds
+python tests/bench/detectors.py fast DATA [EVERY]      the options for speed: three bundles, their time and memory
+python tests/bench/detectors.py resident BUNDLE KEYS   (used by `fast`: what a bundle adds to a fresh process)
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from onnx import TensorProto, helper
+from pydantic import JsonValue
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,11 +32,12 @@ from inference.keys import SigningKey, TrustStore
 from inference.training import TrainingOptions, evaluate, train
 from inference.training.coreset import greedy_coreset
 from inference.training.detector import FrameFormat, Network
-from inference.training.export import to_onnx
+from inference.training.export import OPSET, to_onnx
 from inference.training.metrics import auroc
 from inference.training.progress import unheard
 
 SEEDS = (0, 1, 2)
+FAST: dict[str, JsonValue] = {"size_px": 192, "blocks": [4, 8], "stride_px": 16, "bank": 1000}
 REPEATS = 15
 
 
@@ -80,7 +86,7 @@ def variants(data: Path) -> None:
     frames = [read_image(path, 3) for path in [*paths, *(sample.path for sample in samples)]]
     bad = [not sample.good for sample in samples]
     encoder = Detector(Options()).encoder(FrameFormat(3, *frames[0].shape[:2]))
-    resample, patches = encoder[0], encoder[1]
+    resample, patches = encoder.children()
     assert isinstance(patches, Patches)
 
     def blocks() -> Iterator[list[Tensor]]:
@@ -126,6 +132,66 @@ def variants(data: Path) -> None:
         print(f"{title}: bank {size}, image AUROC " + " / ".join(f"{area:.2f}" for area in areas), flush=True)
 
 
+def fast(data: Path, every: int) -> None:
+    """Print image AUROC, time a frame and resident memory of bundles trained with the options for speed."""
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            (folder / "good").mkdir()
+            for path in dataset.training_images(data)[::every]:
+                (folder / "good" / path.name).symlink_to(path.absolute())
+            started_s = time.process_time()
+            asked = TrainingOptions(
+                images=folder / "good", output=folder / "x.andon", name=data.name, options=FAST, seed=seed
+            )
+            output = train(asked, unheard, SigningKey.load(folder))
+            trained_s = time.process_time() - started_s
+            bundle = Bundle.open(output, TrustStore.load(folder))
+            result = evaluate(bundle, data)
+            frame = read_image(dataset.test_images(data)[0].path, bundle.manifest.channels)
+            engine = Engine(bundle)
+            each_ms = [_cpu_ms(engine, np.stack([frame] * batch)) / batch for batch in (1, 16)]
+            print(
+                f"{data.name}, seed {seed}: image AUROC {result.image_auroc}, pixel AUROC {result.pixel_auroc}, "
+                f"{each_ms[0]:.2f} / {each_ms[1]:.2f} ms CPU a frame of {frame.shape} at batch 1 / 16, "
+                f"{trained_s:.1f} s CPU to train, {output.stat().st_size} bytes",
+                flush=True,
+            )
+            subprocess.run([sys.executable, __file__, "resident", str(output), str(folder)], check=True)
+
+
+def resident(bundle_path: Path, trust: Path) -> None:
+    """Print what a bundle adds to this process: session, weights and activations, after and at the peak of runs."""
+    bundle = Bundle.open(bundle_path, TrustStore.load(trust))
+    shape = (1, bundle.manifest.frame_height_px, bundle.manifest.frame_width_px, bundle.manifest.channels)
+    frames = np.zeros(shape, np.uint8)
+    imported = _memory_mb()["VmRSS"]
+    identity = helper.make_node("ReduceMax", ["frames"], ["score"])
+    inside = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["n", "h", "w", "c"])
+    outside = helper.make_tensor_value_info("score", TensorProto.UINT8, None)
+    graph = helper.make_graph([identity], "nothing", [inside], [outside])
+    nothing = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    empty = Session(nothing.SerializeToString(), bundle.manifest.channels)
+    before = _memory_mb()["VmRSS"]
+    session = Session(bundle.model, bundle.manifest.channels)
+    loaded = _memory_mb()["VmRSS"]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    for _ in range(REPEATS):
+        session.infer(frames)
+    after = _memory_mb()
+    print(
+        f"resident MB: the bundle's session adds {loaded - before:.1f} loaded, {after['VmRSS'] - before:.1f} after "
+        f"{REPEATS} runs, {after['VmHWM'] - before:.1f} at their peak; the runtime with an empty graph adds "
+        f"{before - imported:.1f} to the process; whole process {after['VmRSS']:.1f}"
+    )
+    del empty
+
+
+def _memory_mb() -> dict[str, float]:
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines if line[0] in {"VmRSS:", "VmHWM:"}}
+
+
 def _cpu_ms(session: Session, frames: Frame) -> float:
     """Return the least CPU time of several runs: what others do on the machine counts little."""
     times = []
@@ -138,7 +204,9 @@ def _cpu_ms(session: Session, frames: Frame) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[1] == "figures":
-        figures(Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+    if sys.argv[1] in {"figures", "fast"}:
+        {"figures": figures, "fast": fast}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+    elif sys.argv[1] == "resident":
+        resident(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
         variants(Path(sys.argv[2]))
