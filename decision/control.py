@@ -98,7 +98,7 @@ class Controls:
         mode = mode_after(control.method, state)
         if mode is None:
             raise ValueError(f"{control.method} in {state}: ask refuses() first")
-        if mode.value != state.value or control.recipe is not None:
+        if mode is not self._kept.mode or control.recipe is not None:
             self._keep(Kept(mode=mode, order=self._kept.order + 1, method=control.method, who=control.who))
         self._waiting.append((peer, control))
 
