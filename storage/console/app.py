@@ -10,12 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, Response
 
-from config.errors import ImageLostError, InputError, StoreError
-from storage.console import api, assets, pages
+from config.errors import ImageLostError, InputError, ServiceError, StoreError
+from storage.console import api, assets, pages, recipes
 from storage.console.context import Console
 from storage.console.headers import SecurityHeaders
 
-_DESCRIPTION = """Read-only: nothing here changes anything. Times are ISO 8601, durations milliseconds, lengths pixels
+_DESCRIPTION = """Read-only, but for the recipe that counts. Times are ISO 8601, durations milliseconds, lengths pixels
 of the frame. A wrong parameter is answered with 422, an unknown part with 404, an image whose bytes are lost with 410,
 a database that is away with 503; each says why in `detail`."""
 
@@ -31,12 +31,14 @@ def make_app(console: Console) -> FastAPI:
     )
     app.state.console = console
     app.include_router(api.router)
+    app.include_router(recipes.router)
     app.include_router(pages.router)
     app.mount(assets.PREFIX, assets.Assets())
     app.add_exception_handler(InputError, _wrong)
     app.add_exception_handler(RequestValidationError, _wrong)
     app.add_exception_handler(ImageLostError, _lost)
     app.add_exception_handler(StoreError, _away)
+    app.add_exception_handler(ServiceError, _away)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
     if console.private:

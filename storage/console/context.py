@@ -8,7 +8,9 @@ from ipaddress import ip_address
 from typing import Annotated
 
 from fastapi import Depends, Request
+from sqlalchemy import URL
 
+from config.home import Home
 from config.station import Station
 from storage.console.live import LiveFeed
 from storage.live import LiveImages
@@ -19,6 +21,8 @@ from storage.query import QueryService
 class Console:
     """One station's console."""
 
+    home: Home
+    database: URL
     station: Station
     products: tuple[str, ...]
     feed: LiveFeed

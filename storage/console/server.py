@@ -47,6 +47,8 @@ class ConsoleServer(Service):
         products = sorted({recipe.product for recipe in self.home.read_recipes().values()})
         database, redis = database_url(), redis_url()
         console = Console(
+            home=self.home,
+            database=database,
             station=station,
             products=tuple(products),
             feed=LiveFeed(station, redis, self.counters),

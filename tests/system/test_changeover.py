@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import os
@@ -59,7 +60,7 @@ class Line:
         self.home.make()
         self.home.write_station(station.read(folder / "station.toml"))
         self.home.write_run(Run(run_id="r1"))
-        self._log = (folder / "log").open("wb")
+        self.log = (folder / "log").open("wb")
         self._bus = bus.Bus()
         self._records = self._bus.bind(zmq.ROUTER, self.home.endpoint("records"))
         self._camera = self._bus.connect(zmq.DEALER, self.home.endpoint("triggers"), "front")
@@ -78,7 +79,7 @@ class Line:
 
     def begin(self) -> None:
         command = [sys.executable, "-m", "decision", "--home", str(self.home.path)]
-        self.process = subprocess.Popen(command, stderr=self._log)
+        self.process = subprocess.Popen(command, stderr=self.log)
 
     def kill(self) -> None:
         self.process.kill()
@@ -90,7 +91,7 @@ class Line:
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(10)
         self._bus.close()
-        self._log.close()
+        self.log.close()
         shutil.rmtree(self.home.runtime, ignore_errors=True)
         if self._failure is not None:
             raise self._failure
@@ -339,3 +340,52 @@ def test_a_person_switches_to_another_recipe_unless_the_plc_asks_for_one(
     line.wait(lambda: line.last.recipe == "lid")
     found = audited(url)
     assert found == [("Ada", "recipe.activated", "lid"), ("Bo", "recipe.activated", "lid")]
+
+
+def test_the_console_switches_for_its_own_page_alone(made: tuple[Line, LeadingPlc], servers: Servers) -> None:
+    line, _ = made
+    url = servers.database()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    running = line.home.read_station()
+    line.home.write_station(running.model_copy(update={"console": running.console.model_copy(update={"port": port})}))
+    environment = {**os.environ, "ANDON_DATABASE_URL": url, "ANDON_REDIS_URL": servers.valkey.url}
+    console = subprocess.Popen(
+        [sys.executable, "-m", "storage.console", "--home", str(line.home.path)], env=environment, stderr=line.log
+    )
+
+    def ask(method: str, path: str, body: str = "", **headers: str) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request(
+                method, path, body, headers={name.replace("_", "-"): said for name, said in headers.items()}
+            )
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        except ConnectionRefusedError:
+            return 0, None
+        finally:
+            connection.close()
+
+    try:
+        line.wait(lambda: ask("GET", "/api/recipes")[0] == 200)
+        assert ask("GET", "/api/recipes")[1]["active"] == "cap"
+        wanted, as_json = json.dumps({"recipe": "lid"}), {"Content_Type": "application/json"}
+        for foreign in (
+            {**as_json, "Origin": "http://elsewhere.example"},
+            {**as_json, "Sec_Fetch_Site": "cross-site"},
+            {**as_json, "Sec_Fetch_Site": "same-site"},
+            {**as_json, "Origin": "null"},
+        ):
+            assert ask("POST", "/api/recipes/active", wanted, **foreign)[0] == 403, foreign
+        assert ask("POST", "/api/recipes/active", wanted, Content_Type="text/plain")[0] in {403, 422}
+        assert ask("POST", "/api/recipes/active", json.dumps({"recipe": "x"}), **as_json)[0] == 422
+        assert line.last.recipe == "cap"
+        own = {**as_json, "Origin": f"http://127.0.0.1:{port}", "Sec_Fetch_Site": "same-origin"}
+        code, answer = ask("POST", "/api/recipes/active", wanted, **own)
+        assert (code, answer["active"]) == (200, "lid")
+        line.wait(lambda: line.last.recipe == "lid")
+        assert audited(url) == [("console at 127.0.0.1", "recipe.activated", "lid")]
+    finally:
+        console.terminate()
+        console.wait(10)
