@@ -152,6 +152,7 @@ class Grabber(Service):
                 self.detail = "no more parts"
             else:
                 self._announce(taken)
+        self._shutter.go_on()
 
     def _announce(self, taken: Taken) -> None:
         self._keeper.make_room()
@@ -203,10 +204,10 @@ class Grabber(Service):
             self._trigger_lost.occur(part_id=lost)
             self._forget(lost)
         self._held[trigger.part_id] = _Held(trigger, frame, loss, now_ns)
-        self._tell_decision(self._held[trigger.part_id])
-        if frame:
+        if frame:  # first: it has the longer way to go, and decision keeps a prediction that comes before its trigger
             self._crew.wait(trigger.part_id)
             self._dispatch()
+        self._tell_decision(self._held[trigger.part_id])
 
     def _wanted(self, taken: Taken) -> tuple[str, int]:
         """Return by which recipe the part is to be judged and by when: by its Job as it is in force."""

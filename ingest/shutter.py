@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
+_TURN_S = 0.005  # the interpreter is the loop's until it has announced a trigger, so long at most
 _SWITCH_S = 0.0001  # the thread must not keep the loop from announcing a trigger for Python's usual 5 ms
 
 
@@ -67,12 +68,17 @@ class Shutter:
         self._sending: Counter[int] = Counter()  # by slot
         self._freed: set[int] = set()  # as soon as it has been sent
         self._lock = threading.RLock()
+        self._announced = threading.Event()
 
     def start(self, first: int) -> None:
         """Begin to take exposures, from trigger `first` on."""
         self.started = True
         sys.setswitchinterval(_SWITCH_S)
         threading.Thread(target=self._run, args=(first,), name="camera", daemon=True).start()
+
+    def go_on(self) -> None:
+        """Let the camera go on: what was in the mailbox has been announced."""
+        self._announced.set()
 
     def frame(self, shape: tuple[int, int, int]) -> Pixels:
         """Return memory for the next picture `(H, W, C)`: a slot of the ring, or other memory where none is free."""
@@ -131,7 +137,9 @@ class Shutter:
     def _run(self, first: int) -> None:
         try:
             for exposure in self._camera.exposures(first):
+                self._announced.clear()
                 self.mailbox.put(self._take(exposure))
+                self._announced.wait(_TURN_S)
         except Exception as error:  # noqa: BLE001 - the edge of a thread that runs an SDK: the loop raises it again
             self.mailbox.put(error)
         else:
