@@ -37,9 +37,13 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Held:
-    """What the processes of a kind hold; what several share is divided among them (PSS of proc(5), smaps_rollup)."""
+    """What the processes of a kind hold; what several share is divided among them (PSS of proc(5), smaps_rollup).
+
+    `files_mb` of it are rings and the outbox: as large as they were made, once every page has been used.
+    """
 
     pss_mb: float
+    files_mb: float
     descriptors: int
 
 
@@ -103,11 +107,15 @@ class Rig:
         found: dict[str, Held] = {}
         for name, process in self._processes.items():
             folder, kind = Path(f"/proc/{process.pid}"), name.partition("-")[0]
-            told = (folder / "smaps_rollup").read_text(encoding="ascii").splitlines()
-            pss_kb = next(int(line.split()[1]) for line in told if line.startswith("Pss:"))
-            so_far = found.get(kind, Held(0.0, 0))
+            lines = (folder / "smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+            kb = {words[0]: int(words[1]) for words in map(str.split, lines)}
+            so_far = found.get(kind, Held(0.0, 0.0, 0))
             descriptors = sum(1 for _ in (folder / "fd").iterdir())
-            found[kind] = Held(so_far.pss_mb + pss_kb / 1024, so_far.descriptors + descriptors)
+            found[kind] = Held(
+                so_far.pss_mb + kb["Pss:"] / 1024,
+                so_far.files_mb + kb["Pss_Shmem:"] / 1024,
+                so_far.descriptors + descriptors,
+            )
         return found
 
     def _open(self, home: Home, stack: ExitStack) -> None:
