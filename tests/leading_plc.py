@@ -57,7 +57,7 @@ class LeadingPlc:
         self.program = Program()
         self.former: list[Program] = []
         self.words = [0] * 17  # the station's, as the last cycle saw them
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._port = port
         self._cold = False
         self._stop = threading.Event()
@@ -146,7 +146,7 @@ class LeadingPlc:
                 elif flags & OVERRUN and error_part == program.number:
                     program.refused[program.number] = words[7]
                     program.trigger = False
-                elif now_s - program.since_s > self._patience_s:
+                elif now_s - program.since_s > self.patience_s:
                     program.refused[program.number] = 0
                     program.trigger = False
             elif self.wants and flags & READY and not flags & ACK:

@@ -134,14 +134,18 @@ def test_a_job_that_is_not_known_is_refused_and_the_next_one_is_echoed(line) -> 
 
 def test_killed_in_mid_run_the_decision_stage_goes_on_where_it_was(line) -> None:
     plc, led = line
+    unheard = 0
     for _ in range(2):
         before = len(plc.program.acked)
         plc.wants = 25
         plc.wait(lambda before=before: len(plc.program.acked) >= before + 8)
         led.kill("decision")
+        time.sleep(0.02)  # some cycles of the PLC: what it sees now is the dead process's last word
+        heartbeat = plc.words[0]
+        unheard += 1 + int(plc.wait(lambda heartbeat=heartbeat: plc.words[0] != heartbeat) / plc.patience_s)
         plc.wait(plc.all_handed_over, 20)
     assert_each_once(plc)
-    assert len(plc.program.refused) <= 2, "the one trigger that rose while nobody looked"
+    assert len(plc.program.refused) <= unheard, "the triggers that rose while nobody looked"
 
 
 def test_a_killed_camera_gives_a_fault_for_what_it_had_and_for_nothing_else(line) -> None:
