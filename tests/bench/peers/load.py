@@ -43,7 +43,7 @@ def closed_loop(link: Link, pictures: int, in_flight: int, seconds: float) -> Me
     scores: dict[int, float] = {}
     heard = began
     while (now := time.perf_counter()) - began < SETTLE_S + seconds or waiting:
-        while waiting < in_flight and now - began < SETTLE_S + seconds:
+        while waiting < in_flight and link.room and now - began < SETTLE_S + seconds:
             started[sent] = time.perf_counter()
             link.submit(sent, sent % pictures)
             sent, waiting = sent + 1, waiting + 1
@@ -152,6 +152,45 @@ class Http:
         self._poller.unregister(number)
         self._sockets.pop(number).close()
         self._connect()
+
+
+class Stream:
+    """One connection on which frames go and answers of one size come in order."""
+
+    def __init__(self, port: int, pictures: Sequence[bytes], answer_bytes: int, in_flight: int) -> None:
+        self._pictures, self._answer_bytes = pictures, answer_bytes
+        self.room = in_flight
+        self._socket = socket.create_connection(("127.0.0.1", port), 5)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket.fileno(), zmq.POLLIN)
+        self._tokens: deque[int] = deque()
+        self._buffer = b""
+
+    def submit(self, token: int, picture: int) -> None:
+        """Send a frame."""
+        self.room -= 1
+        self._tokens.append(token)
+        self._socket.sendall(self._pictures[picture])
+
+    def done(self, timeout_ms: int) -> list[tuple[int, float]]:
+        """Return the answers that have come whole."""
+        answers = []
+        if self._poller.poll(timeout_ms):
+            data = self._socket.recv(1 << 16)
+            if not data:
+                raise NotMeasuredError("the server hung up instead of answering")
+            self._buffer += data
+        while len(self._buffer) >= self._answer_bytes:
+            answers.append((self._tokens.popleft(), float(np.frombuffer(self._buffer[:4], np.float32)[0])))
+            self._buffer = self._buffer[self._answer_bytes :]
+            self.room += 1
+        return answers
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
 
 
 def _body(answer: bytes) -> bytes | None:

@@ -1,13 +1,13 @@
 """Our worker beside batching servers: the same ONNX file, frames and load, one thread of ONNX Runtime each, by turns.
 
-    python tests/bench/peers/serving.py [--peers mosec,litserve,ray] [--rounds N] [--json FILE] [--markdown FILE]
+    python tests/bench/peers/serving.py [--peers mosec,litserve,…] [--rounds N] [--json FILE] [--markdown FILE]
 
 The graph is the demo bundle's; a peer's worker runs it in its own environment, `graph.py`. One client process, here,
 loads them: ours by ring and lane as a camera and decision do, the others by HTTP on kept connections with requests made
-beforehand. A turn starts the server afresh, keeps 16 frames in flight for a while (throughput), then sends frames at
-random moments (Poisson, the same ones for all) at half of what the bare session makes in batches of 8. The session is
-measured again before each turn, and throughputs are compared as shares of it. CPU time for each answer is that of the
-server's processes.
+beforehand; roboflow's pipeline (streamvision), which is no server, by one connection. A turn starts the server afresh,
+keeps 16 frames in flight for a while (throughput), then sends frames at random moments (Poisson, the same ones for all)
+at half of what the bare session makes in batches of 8. The session is measured again before each turn, and throughputs
+are compared as shares of it. CPU time for each answer is that of the server's processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from statistics import median
 
 import numpy as np
 import zmq
-from load import Http, Link, Measured, closed_loop, open_loop
+from load import Http, Link, Measured, Stream, closed_loop, open_loop
 from patchcore import markdown, say
 from sides import environment
 from venvs import FOLDER, NotMeasuredError, python_of
@@ -40,7 +40,7 @@ from inference.bundle import Bundle
 from inference.engine import Engine
 from inference.keys import TrustStore
 
-PEERS = ("mosec", "litserve", "ray")
+PEERS = ("mosec", "litserve", "ray", "streamvision")
 PATHS = {"mosec": "/inference", "litserve": "/predict", "ray": "/"}
 IN_FLIGHT = 16
 CONNECTIONS = 64
@@ -49,12 +49,14 @@ SESSION_S = 1.0
 SATURATED_S = 4.0
 HALF_S = 8.0
 START_S = 90.0
+LIMIT_S = 540.0
 PICTURES = 32
 SAME = 1e-3  # of the score: what another batch size may change
 
 
 def main() -> int:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no peer outlives this
     with tempfile.TemporaryDirectory(prefix="andon-peers-") as scratch:
         report = _Bench(arguments, Path(scratch)).run()
     if arguments.json:
@@ -83,6 +85,7 @@ class Worker:
     def __init__(self, line: _Line) -> None:
         self._line = line
         line._free = list(range(PICTURES))
+        self._pictures = list(line._frames)
         self._tokens: dict[str, int] = {}
         self._poller = zmq.Poller()
         for source in (*line._giver.sources, line._decision_side):
@@ -94,8 +97,9 @@ class Worker:
 
     def submit(self, token: int, picture: int) -> None:
         """Write a frame into the ring and tell the worker."""
-        self._line._free.remove(picture)
-        self._line._give(picture)
+        slot = self._line._free.pop(0)
+        self._line._frames[slot] = self._pictures[picture]
+        self._line._give(slot)
         self._tokens[str(self._line._sent)] = token
 
     def done(self, timeout_ms: int) -> list[tuple[int, float]]:
@@ -134,7 +138,14 @@ class _Bench:
         with _Line() as line:
             self._prepare(line)
         rate_per_s = self._session_per_s() / 2
+        began = time.monotonic()
         for number in range(self.arguments.rounds):
+            spent_s = time.monotonic() - began
+            if number and spent_s * (number + 1) / number > LIMIT_S:
+                self.notes.append(
+                    f"ended after {number} of {self.arguments.rounds} rounds: another would take too long"
+                )
+                break
             arrivals = self._arrivals(rate_per_s, number)
             names = ["andon", *self.pythons]
             turn = number % len(names)
@@ -156,7 +167,8 @@ class _Bench:
         self.model.write_bytes(bundle.model)
         self.engine = Engine(bundle)
         self.batch = np.stack(line._frames[:BATCH])
-        self.engine.infer(self.batch)
+        _, maps = self.engine.infer(self.batch)
+        self.answer_bytes = 4 + maps[0].nbytes
 
     def _session_per_s(self) -> float:
         """Return images per second of the bare session, at this moment: others may be at work on the machine."""
@@ -225,11 +237,13 @@ class _Bench:
             processes.end()
             process.wait(10)
 
-    def _meet(self, name: str, port: int, process: subprocess.Popen[bytes], log: Path) -> Http:
+    def _meet(self, name: str, port: int, process: subprocess.Popen[bytes], log: Path) -> Http | Stream:
         ends = time.monotonic() + START_S
         while time.monotonic() < ends and process.poll() is None:
             time.sleep(0.2)
             with contextlib.suppress(OSError, NotMeasuredError):
+                if name not in PATHS:  # it takes one connection, which is the link itself
+                    return Stream(port, self.pictures, self.answer_bytes, CONNECTIONS)
                 first = Http(port, PATHS[name], self.pictures, 1)
                 first.submit(0, 0)
                 answered = first.done(5000)

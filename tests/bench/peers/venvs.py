@@ -22,6 +22,8 @@ REQUIREMENTS = {
     ),
     "mosec": ("mosec==0.9.8", *_SERVED),
     "litserve": ("litserve==0.2.19", *_SERVED),
+    # InferencePipeline of inference 1.8.3 alone: the whole brings torch and holds onnxruntime at 1.21
+    "streamvision": ("streamvision==0.1.3", "onnxruntime==1.31.1", "numpy==2.2.6"),
     "ray": ("ray[serve]==2.60.0", *_SERVED),
 }
 
