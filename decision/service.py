@@ -176,6 +176,7 @@ class Decision(Service):
         self._courier.tick(now_ns)
         self._look_at_station(now_ns)
         self._tell_alarms(now_ns)
+        self._tell_happenings()
         for part_id, camera in self._exposures.never(now_ns):
             self.counters["never_exposed"] += 1
             self._answer(part_id, camera, Loss(part_id=part_id, camera=camera, reason=Reason.LATE))
@@ -359,8 +360,13 @@ class Decision(Service):
                     side.stop_line(stop)
         if now_ns < self._alarms_ns or self._outbox.fill > _OUTBOX_ALMOST_FULL:
             return
-        for event in (*self._alarms.update(on), *self._changeover.events(), *self._happenings.events()):
+        for event in (*self._alarms.update(on), *self._changeover.events()):
             self._record(event)
+
+    def _tell_happenings(self) -> None:
+        if self._outbox.fill <= _OUTBOX_ALMOST_FULL:
+            for event in self._happenings.events():
+                self._record(event)
 
     def _record(self, event: Event) -> None:
         parts = encode(event)
@@ -406,6 +412,7 @@ class Decision(Service):
                         self._report_gate(waiting, outcome)
                 case GateMissed() | _:
                     pass  # the link has counted and logged it; the report follows with the outcome or at its time
+        self._tell_happenings()
 
     def _take_job(self, job: int) -> None:
         refused = self._recipes.ask(job)
@@ -429,6 +436,7 @@ class Decision(Service):
                     self._report_gate(waiting, outcome)
                 case _:
                     pass  # what is wrong is among the alarms of the gates
+        self._tell_happenings()
 
     def _written(self, part_id: str, written_ns: int) -> None:
         if part_id in self._at_gate:
