@@ -37,7 +37,7 @@ from inference.training.metrics import auroc
 from inference.training.progress import unheard
 
 SEEDS = (0, 1, 2)
-FAST: dict[str, JsonValue] = {"size_px": 192, "blocks": [4, 8], "stride_px": 16, "bank": 1000}
+FAST: dict[str, JsonValue] = {"size_px": 160, "blocks": [4, 8], "stride_px": 16}
 REPEATS = 15
 
 
