@@ -10,7 +10,7 @@ from deploy.commands.values import positive
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its arguments."""
     parser = commands.add_parser("bench", help="measure this machine: ratios to a bare reference in the same run")
-    names = ("transport", "inference", "pipeline", "gate", "storage", "query", "scaling", "soak")
+    names = ("transport", "inference", "train", "pipeline", "gate", "storage", "query", "scaling", "soak")
     parser.add_argument("name", nargs="?", choices=names, help="one of them; else all")
     parser.add_argument("--rows", type=positive, metavar="N", help="verdicts that `query` asks among (1,000,000)")
     parser.add_argument("--minutes", type=float, metavar="M", help="for which `soak` watches (2; 30 every night)")
