@@ -5,30 +5,36 @@ Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.training.backbones import LITE0_LICENCE, EfficientNetLite0
 from inference.training.coreset import greedy_coreset
-from inference.training.detector import FrameFormat, rounded
+from inference.training.detector import CROSS_FIT, FrameFormat, Summary, rounded
+from inference.training.features import FeatureOptions
 from inference.training.progress import Progress
-from inference.training.resampling import Resample, area_weights
 
 GROUP = 50  # members of the bank; 2,000 are 40 groups
 NEVER_NEAREST = -1e30
 
 
-class Options(BaseModel):
+SUMMARY = Summary(
+    title="PatchCore",
+    paradigm="memory",
+    paper="Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022",
+    what_for="one product at the highest accuracy; learns in seconds and says where",
+    localises=True,
+    fitting="seconds",
+    images=30,
+)
+
+
+class Options(FeatureOptions):
     """What can be chosen; the defaults, and a set for speed, are measured (docs/performance.md, Detectors)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    size_px: int = Field(default=224, ge=32, le=1024, multiple_of=16, description="side that frames are resampled to")
-    blocks: tuple[int, ...] = Field(default=(4, 10), min_length=1, description="EfficientNet-Lite0 blocks, 0 to 15")
-    stride_px: Literal[4, 8, 16] = Field(default=8, description="side of a cell of the grid of patches")
     bank: int = Field(default=2000, ge=16, le=100_000, description="patch features kept by the coreset")
     neighbours: int = Field(default=0, ge=0, le=100, description="neighbours that re-weight the score; 0 is plain")
 
@@ -37,48 +43,25 @@ class Detector:
     """Patch features of a pretrained network, a coreset of them, and the distance to its nearest member."""
 
     minimum_images: ClassVar[int] = 1
-    licences: ClassVar[tuple[str, ...]] = (LITE0_LICENCE,)
+    folds: ClassVar[int] = CROSS_FIT
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Return the licence of the backbone's weights."""
+        return (self.options.licence,)
+
     def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
         """Return resampling, backbone and locally aware patch features (N, h, w, C)."""
-        size_px = self.options.size_px
-        backbone = EfficientNetLite0(self.options.blocks).load_imagenet()
-        return nn.Sequential(Resample(size_px, size_px), Patches(backbone, size_px, self.options.stride_px))
+        return self.options.patches()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Keep a greedy coreset of all patch features (N, h, w, C)."""
         vectors = features.reshape(-1, features.shape[-1])
         taken = greedy_coreset(vectors, self.options.bank, torch.Generator().manual_seed(seed), progress)
         return NearestNeighbour(vectors[taken], self.options.neighbours)
-
-
-class Patches(nn.Module):
-    """Backbone features, each averaged with its eight neighbours, on a grid of cells of `stride_px` (section 3.1)."""
-
-    def __init__(self, backbone: EfficientNetLite0, size_px: int, stride_px: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.side = size_px // stride_px
-        with torch.inference_mode():
-            self.sides = [block.shape[-1] for block in backbone(torch.zeros(1, 3, size_px, size_px))]
-        for index, side in enumerate(self.sides):
-            self.register_buffer(f"enlarge_{index}", area_weights(side, self.side), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return float32 (N, h, w, C) for images (N, 1 or 3, size_px, size_px)."""
-        blocks = []
-        for index, block in enumerate(self.backbone(images.expand(-1, 3, -1, -1))):
-            local = functional.avg_pool2d(block, 3, stride=1, padding=1)
-            if self.sides[index] > self.side:  # by a whole number: blocks and grid have strides of powers of two
-                local = functional.avg_pool2d(local, self.sides[index] // self.side)
-            elif self.sides[index] < self.side:
-                enlarge = self.get_buffer(f"enlarge_{index}")
-                local = enlarge @ local @ enlarge.T
-            blocks.append(local)
-        return torch.cat(blocks, dim=1).permute(0, 2, 3, 1)
 
 
 class NearestNeighbour(nn.Module):

@@ -60,7 +60,15 @@ def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
     )
 
 
+HELD_OUT_SHARE = 5  # one part in so many, where only one detector is fitted
+
+
 def folds(count: int, wanted: int, seed: int) -> list[np.ndarray]:
-    """Return `wanted` (at most `count`) disjoint index arrays, shuffled, that hold 0..count-1 between them."""
+    """Return what is held out of each fit: `wanted` (at most `count`) disjoint, shuffled index arrays of 0..count-1.
+
+    With 1 it is a fifth, which no fit sees; with more they hold all indices between them.
+    """
     order = np.random.default_rng(seed).permutation(count)
+    if wanted == 1:
+        return [np.sort(order[: max(1, count // HELD_OUT_SHARE)])]
     return [np.sort(part) for part in np.array_split(order, min(wanted, count))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel
@@ -10,6 +10,26 @@ from torch import Tensor, nn
 
 from config import plugins
 from inference.training.progress import Progress
+
+Paradigm = Literal["memory", "adaptation", "distillation", "classical"]
+CROSS_FIT = 5  # folds of a head that is learnt in seconds
+HOLD_OUT = 1  # a fifth is held out once: for heads whose learning takes minutes
+
+
+class Summary(BaseModel):
+    """What a detector says of itself, for people who choose one.
+
+    `paper` is its source; `localises` whether its map says where, or only the score counts; `fitting` what its learning
+    takes; `images` how many good ones it works well from.
+    """
+
+    title: str
+    paradigm: Paradigm
+    paper: str
+    what_for: str
+    localises: bool
+    fitting: Literal["seconds", "minutes"]
+    images: int
 
 
 class FrameFormat(NamedTuple):
@@ -21,14 +41,18 @@ class FrameFormat(NamedTuple):
 
 
 class Detector(Protocol):
-    """One kind of model; `inference/detectors/NAME.py` defines `Options` (pydantic) and `Detector`, built from them.
+    """One kind of model; `inference/detectors/NAME.py` defines `SUMMARY`, `Options` (pydantic) and `Detector`.
 
     The two halves are told apart so that features are computed once for each image, however often a head is fitted
-    to calibrate it.
+    to calibrate it. What a head learns by gradient from the image itself has the resampled image as its features.
     """
 
     minimum_images: ClassVar[int]
-    licences: ClassVar[tuple[str, ...]]
+    folds: ClassVar[int]  # CROSS_FIT or HOLD_OUT: how held-out scores come about where nobody says
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Return the licences of what goes into the bundle beside the images."""
 
     def encoder(self, frames: FrameFormat) -> nn.Module:
         """Return the frozen half: uint8 (N, H, W, C) of any N, H, W to float32 features (N, ...) of one shape."""
@@ -36,8 +60,10 @@ class Detector(Protocol):
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Learn the other half from good images' features: it maps features (N, ...) to the anomaly map (N, h, w).
 
-        The map is raw and unclamped, higher is more anomalous, and an image's score is its map's maximum. Weights
-        should be rounded to float16's precision (see `rounded`), which halves the bundle.
+        The map is raw and unclamped, higher is more anomalous, and an image's score is its map's maximum; a head that
+        gives only a score returns a map (N, 1, 1). Weights should be rounded to float16's precision (see `rounded`),
+        which halves the bundle. Every random choice comes from `seed` or from torch's own
+        generator, which has just been seeded with it.
         """
 
 
@@ -66,3 +92,9 @@ def load(name: str, values: dict[str, object]) -> tuple[Detector, BaseModel]:
     options = plugins.options(module, values, f"options of detector {name}")
     detector: Detector = module.Detector(options)
     return detector, options
+
+
+def summary(name: str) -> Summary:
+    """Return what a detector says of itself."""
+    said: Summary = plugins.load("inference.detectors", name).SUMMARY
+    return said

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,9 +33,10 @@ PROOF_FRAMES = 6
 
 
 class Fitted(NamedTuple):
-    """A network fitted on all images, and each image's score by a sibling that had not seen it."""
+    """A network, and images' scores by one that had not seen them: by itself, or by a sibling fitted without them."""
 
     network: Network
+    held_out: tuple[int, ...]
     held_out_scores: tuple[float, ...]
 
 
@@ -46,13 +48,13 @@ def learn(options: TrainingOptions, progress: Progress, key: SigningKey) -> Path
     torch.set_num_threads(options.threads)
     start_ns = time.monotonic_ns()
     images = GoodImages.read(options.images, options.channels, max(MINIMUM_IMAGES, detector.minimum_images), progress)
-    fitted = fit(detector, images, options.folds, options.seed, progress)
+    fitted = fit(detector, images, options.folds or detector.folds, options.seed, progress)
     calibration = calibrate(fitted.held_out_scores, options.alpha)
     fit_s = (time.monotonic_ns() - start_ns) / 1e9
     progress("export", 0, 1)
     model = to_onnx(fitted.network, images.channels)
     progress("export", 1, 1)
-    golden = golden_frames(images, fitted.held_out_scores)
+    golden = golden_frames(images, fitted)
     spread = np.linspace(0, len(images) - 1, PROOF_FRAMES).astype(int)
     proof = prove(model, fitted.network, images.channels, [*golden, *(images[int(i)] for i in spread)], progress)
     manifest = Manifest(
@@ -83,21 +85,36 @@ def learn(options: TrainingOptions, progress: Progress, key: SigningKey) -> Path
 def fit(detector: Detector, images: GoodImages, wanted_folds: int, seed: int, progress: Progress) -> Fitted:
     """Fit on all images, and cross-fit to score each image by a head that was fitted without it.
 
-    Features are computed once for each image, so that a fold costs a head alone. Raise InputError where a feature or
-    score is no finite number.
+    With one fold a fifth of the images is held out, and the head that never sees it is the one that is kept. Features
+    are computed once for each image, so that a fold costs a head alone. Raise InputError where a feature or score is
+    no finite number.
     """
-    encoder = detector.encoder(images.format)
+    with _seeded(seed):
+        encoder = detector.encoder(images.format)
     features = encode(encoder, images, progress)
-    scores = np.zeros(len(images))
+    scores: dict[int, float] = {}
     parts = folds(len(images), wanted_folds, seed)
     for fold, held_out in enumerate(parts):
         progress("calibrate", fold, len(parts))
         kept = torch.from_numpy(np.setdiff1d(np.arange(len(images)), held_out))
-        head = detector.fit(features[kept], seed, progress)
-        scores[held_out] = _scores(head, features[torch.from_numpy(held_out)])
+        with _seeded(seed):
+            head = detector.fit(features[kept], seed, progress)
+        found = _scores(head, features[torch.from_numpy(held_out)])
+        scores |= dict(zip(held_out.tolist(), found.tolist(), strict=True))
     progress("calibrate", len(parts), len(parts))
-    head = detector.fit(features, seed, progress)
-    return Fitted(Network(encoder, head), tuple(scores.tolist()))
+    if len(parts) > 1:
+        with _seeded(seed):
+            head = detector.fit(features, seed, progress)
+    held = sorted(scores)
+    return Fitted(Network(encoder, head), tuple(held), tuple(scores[index] for index in held))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Begin torch's own chance anew, as layers draw their first weights from it, and leave the caller's as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def encode(encoder: nn.Module, images: GoodImages, progress: Progress) -> Tensor:
@@ -117,10 +134,10 @@ def encode(encoder: nn.Module, images: GoodImages, progress: Progress) -> Tensor
     return features.clone()  # out of inference mode, so that a head may learn from them by gradient
 
 
-def golden_frames(images: GoodImages, held_out_scores: Sequence[float]) -> tuple[Frame, ...]:
+def golden_frames(images: GoodImages, fitted: Fitted) -> tuple[Frame, ...]:
     """Return three frames that span the scores: the most usual part, the least usual, and a damaged copy of it."""
-    order = np.argsort(held_out_scores, kind="stable")
-    usual, odd = images[int(order[len(order) // 2])], images[int(order[-1])]
+    order = np.argsort(fitted.held_out_scores, kind="stable")
+    usual, odd = (images[fitted.held_out[int(place)]] for place in (order[len(order) // 2], order[-1]))
     damaged = odd.copy()
     height_px, width_px = odd.shape[:2]
     centre = np.s_[height_px * 3 // 8 : height_px * 5 // 8 + 1, width_px * 3 // 8 : width_px * 5 // 8 + 1]

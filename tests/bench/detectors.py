@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from config import dataset
 from inference.bundle import Bundle
-from inference.detectors.patchcore import Detector, NearestNeighbour, Options, Patches
+from inference.detectors.patchcore import Detector, NearestNeighbour, Options
 from inference.engine import Engine, Session
 from inference.images import Frame, read_image
 from inference.keys import SigningKey, TrustStore
@@ -33,11 +33,12 @@ from inference.training import TrainingOptions, evaluate, train
 from inference.training.coreset import greedy_coreset
 from inference.training.detector import FrameFormat, Network
 from inference.training.export import OPSET, to_onnx
+from inference.training.features import Grid
 from inference.training.metrics import auroc
 from inference.training.progress import unheard
 
 SEEDS = (0, 1, 2)
-FAST: dict[str, JsonValue] = {"size_px": 160, "blocks": [4, 8], "stride_px": 16}
+FAST: dict[str, JsonValue] = {"size_px": 160, "taps": [4, 8], "stride_px": 16}
 REPEATS = 15
 
 
@@ -87,7 +88,7 @@ def variants(data: Path) -> None:
     bad = [not sample.good for sample in samples]
     encoder = Detector(Options()).encoder(FrameFormat(3, *frames[0].shape[:2]))
     resample, patches = encoder.children()
-    assert isinstance(patches, Patches)
+    assert isinstance(patches, Grid)
 
     def blocks() -> Iterator[list[Tensor]]:
         for frame in frames:

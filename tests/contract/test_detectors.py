@@ -107,10 +107,13 @@ def test_the_score_is_the_maximum_of_the_map(subject: Trained) -> None:
     assert np.array_equal(scores, maps.max(axis=(1, 2)))
 
 
-def test_a_defect_scores_higher_than_any_good_part_and_is_found_where_it_is(subject: Trained) -> None:
+def test_a_defect_scores_higher_than_any_good_part_and_is_found_where_it_is(name: str, subject: Trained) -> None:
     good = subject.engine.infer(np.stack([part(seed) for seed in range(100, 108)]))[0]
     scores, maps = subject.engine.infer(part(101, scratch=True)[None])
     assert scores[0] > good.max()
+    if not detector.summary(name).localises:
+        assert maps.shape == (1, 1, 1)
+        return
     row, column = np.unravel_index(maps[0].argmax(), maps[0].shape)
     y_px, x_px = (row + 0.5) / maps.shape[1] * HEIGHT_PX, (column + 0.5) / maps.shape[2] * WIDTH_PX
     assert abs(y_px - HEIGHT_PX / 2) < HEIGHT_PX / 3
@@ -157,7 +160,27 @@ def test_unknown_options_are_named(name: str) -> None:
         detector.load(name, {"flavour": "vanilla"})
 
 
-def test_licences_and_the_least_number_of_images_are_stated(name: str) -> None:
+def test_what_a_detector_says_of_itself(name: str) -> None:
     built = detector.load(name, {})[0]
     assert all(isinstance(licence, str) and licence for licence in built.licences)
-    assert built.minimum_images >= 1
+    assert 1 <= built.minimum_images <= detector.summary(name).images
+    assert built.folds in {detector.CROSS_FIT, detector.HOLD_OUT}
+    for option, field in type(detector.load(name, {})[1]).model_fields.items():
+        assert field.description, f"option {option} says nothing of itself"
+
+
+def test_one_fifth_is_held_out_where_one_fit_is_all_there_is(name: str, folder: Path) -> None:
+    images = GoodImages.read(folder / "colour", None, IMAGES, unheard)
+    fitted = fit(detector.load(name, {})[0], images, detector.HOLD_OUT, 0, unheard)
+    assert len(fitted.held_out) == len(fitted.held_out_scores) == 1
+    with torch.inference_mode():
+        score = float(fitted.network(torch.from_numpy(images[fitted.held_out[0]])[None])[0])
+    assert fitted.held_out_scores[0] == pytest.approx(score, rel=1e-5)
+
+
+def test_torchs_own_chance_is_left_alone(name: str, folder: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit_again(name, folder)
+    assert torch.equal(torch.rand(3), expected)

