@@ -12,14 +12,13 @@ from inference.training.backbones import Backbone, weights
 from inference.training.resampling import Resample, area_weights
 
 
-class FeatureOptions(BaseModel):
-    """What can be chosen of a detector's features."""
+class NetworkOptions(BaseModel):
+    """What can be chosen of a pretrained network and of the images that it sees."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     backbone: str = Field(default="efficientnet-lite0", description="the pretrained network (`andon weights list`)")
     taps: tuple[int, ...] = Field(default=(), description="which of its feature maps; none: the usual ones")
     size_px: int = Field(default=224, ge=32, le=1024, description="side that frames are resampled to")
-    stride_px: int = Field(default=8, ge=2, le=64, description="side of a cell of the grid of features")
 
     @property
     def licence(self) -> str:
@@ -30,6 +29,16 @@ class FeatureOptions(BaseModel):
     def network(self) -> Backbone:
         """Return the backbone with its weights; raises as `backbones.load` does."""
         return backbones.load(self.backbone, self.taps, self.size_px)
+
+    def untrained(self) -> Backbone:
+        """Return the same with random weights, for a student of it; raises as `backbones.build` does."""
+        return backbones.build(self.backbone, self.taps, self.size_px)
+
+
+class FeatureOptions(NetworkOptions):
+    """What can be chosen of a detector's features."""
+
+    stride_px: int = Field(default=8, ge=2, le=64, description="side of a cell of the grid of features")
 
     def patches(self) -> nn.Module:
         """Return the encoder from uint8 frames to locally aware patch features (N, h, w, C)."""
