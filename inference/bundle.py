@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from config import files
 from config.errors import BundleError, InputError
+from config.messages import PixelFormat
 from inference import archive
 from inference.images import Channels, Frame, decode_png, encode_png
 from inference.keys import SigningKey, TrustStore, verifies
@@ -64,13 +65,20 @@ class Golden(_Model):
 
 
 class Manifest(_Model):
-    """What a bundle says of itself."""
+    """What a bundle says of itself.
+
+    `pixel_format` is what the camera must give; where an older bundle says nothing, it is mono8 or bgr8. Of the good
+    images, `held_out_scores` are those that the calibration was made of, `outlying` names those whose score lay far
+    out, `alike` counts those that show what another shows, and `left_out` names those that a person left out. `parent`
+    is the digest of the bundle that this one carries on, whose images count in `images`.
+    """
 
     format: int = FORMAT
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     detector: str
     options: dict[str, JsonValue]
     channels: Channels
+    pixel_format: PixelFormat = PixelFormat.BGR8  # by its channels where nothing is said
     frame_height_px: int = Field(ge=1)
     frame_width_px: int = Field(ge=1)
     map_height: int = Field(ge=1)
@@ -84,6 +92,24 @@ class Manifest(_Model):
     licences: tuple[str, ...]
     versions: dict[str, str]
     created: datetime
+    held_out_scores: tuple[float, ...] = ()
+    outlying: tuple[str, ...] = ()
+    alike: int = Field(default=0, ge=0)
+    left_out: tuple[str, ...] = ()
+    parent: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_pixels(cls, values: Any) -> Any:  # noqa: ANN401 - whatever there is to be validated
+        if isinstance(values, dict) and "pixel_format" not in values and values.get("channels") in {1, 3}:
+            return values | {"pixel_format": PixelFormat.of(values["channels"])}
+        return values
+
+    @model_validator(mode="after")
+    def _as_many_bytes(self) -> Self:
+        if self.pixel_format.channels != self.channels:
+            raise ValueError(f"{self.pixel_format} has {self.pixel_format.channels} bytes a pixel, not {self.channels}")
+        return self
 
 
 class _Seal(_Model):
