@@ -63,12 +63,22 @@ def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
 HELD_OUT_SHARE = 5  # one part in so many, where only one detector is fitted
 
 
-def folds(count: int, wanted: int, seed: int) -> list[np.ndarray]:
+def folds(count: int, wanted: int, seed: int, alike: Sequence[tuple[int, int]] = ()) -> list[np.ndarray]:
     """Return what is held out of each fit: `wanted` (at most `count`) disjoint, shuffled index arrays of 0..count-1.
 
-    With 1 it is a fifth, which no fit sees; with more they hold all indices between them.
+    With 1 it is a fifth, which no fit sees; with more they hold all indices between them. Pairs that are `alike` are
+    held out together, or one would vouch for the other; but a chain of them too long for a fold is cut.
     """
-    order = np.random.default_rng(seed).permutation(count)
-    if wanted == 1:
-        return [np.sort(order[: max(1, count // HELD_OUT_SHARE)])]
-    return [np.sort(part) for part in np.array_split(order, min(wanted, count))]
+    parts = min(wanted if wanted > 1 else HELD_OUT_SHARE, count)
+    room = -(-count // parts)
+    together = {index: [index] for index in range(count)}
+    for one, other in alike:
+        if together[one] is not together[other] and len(together[one]) + len(together[other]) <= room:
+            together[one].extend(together[other])
+            together |= dict.fromkeys(together[other], together[one])
+    held: list[list[int]] = [[] for _ in range(parts)]
+    for index in np.random.default_rng(seed).permutation(count).tolist():
+        if together[index][0] == index:
+            min(held, key=len).extend(together[index])
+    filled = [np.sort(part) for part in held if part]
+    return filled if wanted > 1 else filled[-1:]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from config import dataset
 from config.errors import InputError
 from inference.images import Channels, Frame, read_image, stored_channels
 from inference.training.detector import FrameFormat
+from inference.training.leaks import Alike, alike, detail
 from inference.training.progress import Progress
 
 NAMED_FAULTS = 5  # how many bad files an error names
@@ -19,25 +20,39 @@ NAMED_FAULTS = 5  # how many bad files an error names
 class GoodImages:
     """Good images on disk, decoded when they are asked for; each of them was decoded once before.
 
-    `digest` is the SHA-256 over the decoded pixels, whatever the files are called and wherever they lie.
+    `digest` is the SHA-256 over the decoded pixels, whatever the files are called and wherever they lie; `alike` are
+    the images that show what another shows.
     """
 
     def __init__(
-        self, paths: Sequence[Path], channels: Channels, shapes_px: Sequence[tuple[int, int]], digest: str
+        self,
+        paths: Sequence[Path],
+        channels: Channels,
+        shapes_px: Sequence[tuple[int, int]],
+        digest: str,
+        alike: Sequence[Alike],
     ) -> None:
-        self.paths, self.channels, self.shapes_px, self.digest = paths, channels, shapes_px, digest
+        self.paths, self.channels, self.shapes_px, self.digest, self.alike = paths, channels, shapes_px, digest, alike
 
     @classmethod
-    def read(cls, folder: Path, channels: Channels | None, minimum: int, progress: Progress) -> GoodImages:
+    def read(
+        cls,
+        folder: Path,
+        channels: Channels | None,
+        minimum: int,
+        progress: Progress,
+        left_out: Collection[str] = (),
+    ) -> GoodImages:
         """Check every image of `folder`; raise InputError for too few, for damaged ones (by name), for mixed colours.
 
-        `channels` is what the camera will give; None takes what the files store, which must then be alike.
+        `channels` is what the camera will give; None takes what the files store, which must then be alike. Images whose
+        names are in `left_out` are not used; each must be there.
         """
-        paths = dataset.training_images(folder)
+        paths = _wanted(folder, dataset.training_images(folder), left_out)
         if len(paths) < minimum:
             raise InputError(f"{folder}: {len(paths)} good images, and at least {minimum} are needed")
         channels = channels or _common_channels(folder, paths)
-        shapes_px, faults, digest = [], [], hashlib.sha256()
+        shapes_px, details, faults, digest = [], [], [], hashlib.sha256()
         for index, path in enumerate(paths):
             try:
                 frame = read_image(path, channels)
@@ -45,11 +60,12 @@ class GoodImages:
                 faults.append(str(error))
             else:
                 shapes_px.append((frame.shape[0], frame.shape[1]))
+                details.append(detail(frame))
                 digest.update(repr(frame.shape).encode())
                 digest.update(frame.data)
             progress("read", index + 1, len(paths))
         _raise_faults(folder, faults)
-        return cls(paths, channels, shapes_px, f"sha256:{digest.hexdigest()}")
+        return cls(paths, channels, shapes_px, f"sha256:{digest.hexdigest()}", alike(details))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,6 +84,12 @@ class GoodImages:
     def usual_shape_px(self) -> tuple[int, int]:
         """Return the height and width that most images have."""
         return Counter(self.shapes_px).most_common(1)[0][0]
+
+
+def _wanted(folder: Path, paths: Sequence[Path], left_out: Collection[str]) -> list[Path]:
+    if absent := sorted(set(left_out) - {path.name for path in paths}):
+        raise InputError(f"{folder}: there is no image {', '.join(absent)} that could be left out")
+    return [path for path in paths if path.name not in left_out]
 
 
 def _common_channels(folder: Path, paths: Sequence[Path]) -> Channels:
