@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from config import plugins
+from config.errors import InputError
 from inference.training.progress import Progress
 
 Paradigm = Literal["memory", "adaptation", "distillation", "classical"]
@@ -84,6 +85,16 @@ class Network(nn.Module):
 def rounded(values: Tensor) -> Tensor:
     """Return float32 values rounded to what float16 can hold: a bundle then stores them in half the bytes, exactly."""
     return values.to(torch.float16).to(torch.float32)
+
+
+def finite(features: Tensor) -> Tensor:
+    """Return features (N, ...) as they are; raise InputError where one is no finite number, naming the images."""
+    wrong = (~torch.isfinite(features)).flatten(1).any(dim=1).nonzero().flatten().tolist()
+    if wrong:
+        raise InputError(
+            f"features of {len(wrong)} of {len(features)} images (of image {wrong[0]} first) are not finite"
+        )
+    return features
 
 
 def load(name: str, values: dict[str, object]) -> tuple[Detector, BaseModel]:

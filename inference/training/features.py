@@ -34,6 +34,10 @@ class NetworkOptions(BaseModel):
         """Return the same with random weights, for a student of it; raises as `backbones.build` does."""
         return backbones.build(self.backbone, self.taps, self.size_px)
 
+    def pooled(self) -> nn.Module:
+        """Return the encoder from uint8 frames to one feature (N, C) an image: the mean of each channel of each tap."""
+        return nn.Sequential(Resample(self.size_px, self.size_px), Pooled(self.network()))
+
 
 class FeatureOptions(NetworkOptions):
     """What can be chosen of a detector's features."""
@@ -45,9 +49,21 @@ class FeatureOptions(NetworkOptions):
         grid = Grid(self.network(), self.size_px, self.size_px // self.stride_px)
         return nn.Sequential(Resample(self.size_px, self.size_px), grid)
 
-    def pooled(self) -> nn.Module:
-        """Return the encoder from uint8 frames to one feature (N, C) an image: the mean of each channel of each tap."""
-        return nn.Sequential(Resample(self.size_px, self.size_px), Pooled(self.network()))
+
+class PooledOptions(NetworkOptions):
+    """What can be chosen of one feature an image: it looks deeper than a grid does, where a whole part has meaning."""
+
+    taps: tuple[int, ...] = Field(
+        default=(), description="which of its feature maps; none: the last of each of its last three stages"
+    )
+
+    def network(self) -> Backbone:
+        """Return the backbone with its weights; raises as `backbones.load` does."""
+        return backbones.load(self.backbone, self.taps or backbones.deep(self.backbone), self.size_px)
+
+    def untrained(self) -> Backbone:
+        """Return the same with random weights; raises as `backbones.build` does."""
+        return backbones.build(self.backbone, self.taps or backbones.deep(self.backbone), self.size_px)
 
 
 class Grid(nn.Module):

@@ -31,12 +31,14 @@ class Backbone(Protocol):
 class Kind(NamedTuple):
     """How a backbone is built from taps and the images' side, which taps there are, and which are usual.
 
-    `usual` are a fine and a coarse one of the middle, where textures are parts and not yet classes.
+    `usual` are a fine and a coarse one of the middle, where textures are parts and not yet classes; `deep` are the last
+    ones of its last three stages, which say most of an image as a whole.
     """
 
     build: Callable[[Sequence[int], int], Backbone]
     taps: range
     usual: tuple[int, ...]
+    deep: tuple[int, ...]
     multiple_px: int  # the images' side must be one of it
 
 
@@ -53,14 +55,14 @@ def _vit(plan: vit.Plan) -> Callable[[Sequence[int], int], Backbone]:
 
 
 KINDS: Mapping[str, Kind] = {
-    "efficientnet-lite0": Kind(_lite(efficientnet.LITE0), range(16), (4, 10), 16),
-    "efficientnet-lite1": Kind(_lite(efficientnet.LITE1), range(21), (6, 14), 16),
-    "efficientnet-lite2": Kind(_lite(efficientnet.LITE2), range(21), (6, 14), 16),
-    "resnet18": Kind(_resnet(resnet.RESNET18), range(1, 5), (2, 3), 32),
-    "wide-resnet50-2": Kind(_resnet(resnet.WIDE_RESNET50_2), range(1, 5), (2, 3), 32),
-    "dinov2-vits14": Kind(_vit(vit.VIT_S14), range(12), (5, 8), 14),
-    "dinov2-vits14-registers": Kind(_vit(vit.VIT_S14_REGISTERS), range(12), (5, 8), 14),
-    "dinov2-vitb14": Kind(_vit(vit.VIT_B14), range(12), (5, 8), 14),
+    "efficientnet-lite0": Kind(_lite(efficientnet.LITE0), range(16), (4, 10), (10, 14, 15), 16),
+    "efficientnet-lite1": Kind(_lite(efficientnet.LITE1), range(21), (6, 14), (14, 19, 20), 16),
+    "efficientnet-lite2": Kind(_lite(efficientnet.LITE2), range(21), (6, 14), (14, 19, 20), 16),
+    "resnet18": Kind(_resnet(resnet.RESNET18), range(1, 5), (2, 3), (2, 3, 4), 32),
+    "wide-resnet50-2": Kind(_resnet(resnet.WIDE_RESNET50_2), range(1, 5), (2, 3), (2, 3, 4), 32),
+    "dinov2-vits14": Kind(_vit(vit.VIT_S14), range(12), (5, 8), (9, 10, 11), 14),
+    "dinov2-vits14-registers": Kind(_vit(vit.VIT_S14_REGISTERS), range(12), (5, 8), (9, 10, 11), 14),
+    "dinov2-vitb14": Kind(_vit(vit.VIT_B14), range(12), (5, 8), (9, 10, 11), 14),
 }
 
 
@@ -87,6 +89,14 @@ def build(name: str, taps: Sequence[int], size_px: int) -> Backbone:
     if size_px % kind.multiple_px:
         raise ConfigurationError(f"size_px = {size_px}: {name} needs a multiple of {kind.multiple_px}")
     return kind.build(chosen, size_px)
+
+
+def deep(name: str) -> tuple[int, ...]:
+    """Return the taps that suit one feature for a whole image; none for a backbone that is unknown."""
+    if name.startswith(weights.TIMM):
+        return timm_models.USUAL
+    kind = KINDS.get(name)
+    return kind.deep if kind else ()
 
 
 def _fill(backbone: Backbone, name: str, state: State) -> None:
