@@ -67,6 +67,12 @@ def step_above() -> None:
         raise_priority(os.sched_getparam(0).sched_priority + 1)
 
 
+def step_down() -> None:
+    """Run this thread as any other on the machine: what it does may take long, and nothing waits for it."""
+    if os.sched_getscheduler(0) == os.SCHED_FIFO:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 class Garbage:
     """The search for garbage (objects that hold each other), which stops every thread, at a time of our choosing.
 

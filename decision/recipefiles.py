@@ -23,7 +23,7 @@ from config.errors import ConfigurationError
 from config.log import logger
 from config.mailbox import Mailbox
 from config.versions import Choice, Versions
-from decision import successor
+from decision import realtime, successor
 from decision.rules import Rules
 
 _LOOK_S = 0.25
@@ -112,6 +112,7 @@ class RecipeFiles:
     # From here on: the thread.
 
     def _live(self) -> None:
+        realtime.step_down()
         try:
             while self._keep_choice():
                 for name, file in self._files.items():

@@ -34,7 +34,6 @@ from config.messages import (
     Verdict,
 )
 from decision import registers
-from deploy import cli
 
 MACHINE = "3:press/vision:VisionStateMachine"
 AUTOMATIC = f"{MACHINE}/vision:AutomaticModeStateMachine"
@@ -358,15 +357,20 @@ def test_halted_it_stays_through_a_kill_until_it_is_reset(station: Station) -> N
     assert all(" by cell" in event.detail for event in by_cell)
 
 
-def test_our_own_client_controls_it_too(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_own_client_controls_it_too(station: Station) -> None:
     own = [f"--{name}={station.folder / file}" for name, file in IDENTITY.items()]
-    assert cli.main(["opcua", "call", station.url, "Stop", "CauseDescription=tea", *own]) == 0
-    assert capsys.readouterr().out == "Error: 0\n"
+
+    def andon(*words: str) -> tuple[int, str, str]:
+        """Run a command as people do: in this process it would hold up the thread that plays the line."""
+        command = [sys.executable, "-m", "deploy", "opcua", *words, *own]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    assert andon("call", station.url, "Stop", "CauseDescription=tea")[:2] == (0, "Error: 0\n")
     assert station.line.told("Stop by cell: cause 0, tea")
-    assert cli.main(["opcua", "watch", station.url, "--for=0.5", *own]) == 0
-    assert capsys.readouterr().out == "press: Ready; prepared: bracket\n"
-    assert cli.main(["opcua", "call", station.url, "Stop", *own]) == 1
-    assert "BadInvalidState" in capsys.readouterr().err
+    assert andon("watch", station.url, "--for=0.5")[:2] == (0, "press: Ready; prepared: bracket\n")
+    code, _, said = andon("call", station.url, "Stop")
+    assert (code, "BadInvalidState" in said) == (1, True)
     assert station.start("StartContinuous")[1] == 0
 
 

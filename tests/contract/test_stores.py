@@ -551,7 +551,7 @@ def test_s3_that_answers_wrongly_loses_nothing(answer):
         serving = threading.Thread(target=serve, args=(listening,))
         serving.start()
         try:
-            store = make("s3", {"bucket": BUCKET, "endpoint": f"http://127.0.0.1:{port}", "timeout_s": 1})
+            store = make("s3", {"bucket": BUCKET, "endpoint": f"http://127.0.0.1:{port}", "timeout_s": 5})
             attempts = [lambda: store.get(VALID)]
             if b" 206 " not in answer:
                 attempts += [lambda: store.put(DAY, [b"image"])]

@@ -222,6 +222,8 @@ def test_openapi_describes_every_path_of_the_api(station: Inspected) -> None:
         "/api/parts/{part_id}",
         "/api/parts/{part_id}/views/{camera}/map",
         "/api/rates",
+        "/api/recipes",
+        "/api/recipes/active",
         "/events",
     }
     schema = described["paths"]["/api/parts"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]

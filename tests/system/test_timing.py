@@ -77,7 +77,7 @@ def locked_kb(pid: int) -> int:
 def test_all_of_it_runs_under_fifo_and_the_links_thread_a_step_above() -> None:
     with decision(20) as (pid, log):
         assert not [line for line in log if line["event"] == "no real-time priority"]
-        # the loop's, ZeroMQ's two and the link's; 0: threads that numpy made for matrices, which nobody multiplies here
+        # the loop's, ZeroMQ's two and the link's; 0: the one that reads recipe files, and numpy's for matrices, unused
         assert [found for found in priorities(pid) if found] == [20, 20, 20, 21]
 
 
