@@ -184,11 +184,12 @@ def test_external_servers_are_used_when_they_are_named(home, servers):
     query.close()
     engine = create_engine(urls["ANDON_DATABASE_URL"])
     with engine.connect() as connection:
-        entered = [(entry.action, entry.subject) for entry in reversed(audit.newest(connection, 10))]
+        entries = list(reversed(audit.newest(connection, 10)))
+    entered = [(entry.action, entry.subject) for entry in entries]
     engine.dispose()
     registered = [(f"{kind}.registered", name) for kind in ("recipe", "bundle") for name in ("bracket", "cap")]
     assert sorted(entered[:4]) == sorted(registered)
-    assert entered[4:] == [("station.started", "demo"), ("station.stopped", "demo")]
+    assert entered[4:] == [("station.started", "demo"), ("station.stopped", "demo")], entries
 
 
 def test_kills_while_everything_is_still_starting(home):
