@@ -43,13 +43,14 @@ class Calibration(_Model):
 
     A part passes up to `review_above`, is reviewed up to `reject_above` and rejected beyond. `alpha` is the rate of
     good parts above `review_above` that was asked for; the true one is at most `alpha_upper`, with 95 % confidence.
-    `more_images` is how many more good images it takes to promise `alpha` itself so, 0 where it is promised.
+    `more_images` is how many more good images it takes to promise `alpha` itself so, 0 where it is promised. Where
+    `held_out_images` is 0, the thresholds come from copies of a single image and promise nothing.
     """
 
     alpha: float = Field(gt=0, lt=1)
     review_above: float
     reject_above: float
-    held_out_images: int = Field(ge=1)
+    held_out_images: int = Field(ge=0)
     held_out_above: int = Field(ge=0)
     alpha_upper: float = Field(ge=0, le=1)
     more_images: int = Field(ge=0)

@@ -16,7 +16,7 @@ TAIL_SHARE = 0.1  # the scores whose excess tells how the tail falls
 RARER = 10.0  # how much rarer a good part above reject_above is than one above review_above
 
 
-def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
+def calibrate(held_out_scores: Sequence[float], alpha: float, *, copies: bool = False) -> Calibration:
     """Return thresholds for a rate `alpha` of good parts above `review_above`; raise InputError for scores not finite.
 
     With enough images (473 for 1 %), `review_above` is the lowest score of which the rate can be promised: with 95 %
@@ -32,6 +32,9 @@ def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
     the scores (Pickands, 1975, shape 0). So only what hardly any good part comes near is rejected outright; the gray
     zone in between is as narrow as the scatter of good parts allows, and a person's eye on it costs no escape, for
     REVIEW acts like REJECT at the gate unless a recipe says otherwise.
+
+    Scores of `copies` of a single image say how that image's scores scatter and nothing of other parts: `review_above`
+    is the highest of them, and no rate is promised.
     """
     scores = np.sort(np.asarray(held_out_scores, dtype=np.float64))
     count = len(scores)
@@ -39,8 +42,9 @@ def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
         raise InputError(f"{int((~np.isfinite(scores)).sum())} of {count} held-out scores are no finite numbers")
     if not 0 < alpha < 1:
         raise InputError(f"the false-reject rate asked for is {alpha}: it lies between 0 and 1")
-    missing = max(0, trials_to_promise(alpha, ODD_PARTS) - count)
-    rank = min(count, math.ceil((count + 1) * (1 - alpha)))
+    known = 0 if copies else count
+    missing = max(0, trials_to_promise(alpha, ODD_PARTS) - known)
+    rank = count if copies else min(count, math.ceil((count + 1) * (1 - alpha)))
     if not missing:
         rank = next(rank for rank in range(rank, count + 1) if upper_bound(count - rank, count) <= alpha)
     review_above = float(scores[rank - 1])
@@ -51,9 +55,9 @@ def calibrate(held_out_scores: Sequence[float], alpha: float) -> Calibration:
         alpha=alpha,
         review_above=review_above,
         reject_above=review_above + excess * math.log(RARER),
-        held_out_images=count,
+        held_out_images=known,
         held_out_above=above,
-        alpha_upper=upper_bound(above, count),
+        alpha_upper=upper_bound(above, known),
         more_images=missing,
         held_out_median=float(np.median(scores)),
         held_out_max=float(scores[-1]),

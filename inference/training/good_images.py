@@ -42,15 +42,16 @@ class GoodImages:
         minimum: int,
         progress: Progress,
         left_out: Collection[str] = (),
+        hint: str = "",
     ) -> GoodImages:
         """Check every image of `folder`; raise InputError for too few, for damaged ones (by name), for mixed colours.
 
         `channels` is what the camera will give; None takes what the files store, which must then be alike. Images whose
-        names are in `left_out` are not used; each must be there.
+        names are in `left_out` are not used; each must be there. `hint` tells what to do about too few.
         """
         paths = _wanted(folder, dataset.training_images(folder), left_out)
         if len(paths) < minimum:
-            raise InputError(f"{folder}: {len(paths)} good images, and at least {minimum} are needed")
+            raise InputError(f"{folder}: {len(paths)} good images, and at least {minimum} are needed{hint}")
         channels = channels or _common_channels(folder, paths)
         shapes_px, details, faults, digest = [], [], [], hashlib.sha256()
         for index, path in enumerate(paths):
