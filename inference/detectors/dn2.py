@@ -1,0 +1,80 @@
+"""DN2: mean squared distance of an image's pooled features to those of the good images that are nearest.
+
+Bergman, Cohen and Hoshen, "Deep Nearest Neighbor Anomaly Detection", 2020 (arXiv:2002.10445).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
+from inference.training.features import PooledOptions
+from inference.training.gaussian import Scale, scale
+from inference.training.progress import Progress
+
+SUMMARY = Summary(
+    title="DN2",
+    paradigm="memory",
+    paper="Bergman, Cohen and Hoshen, Deep Nearest Neighbor Anomaly Detection, 2020",
+    what_for="whether a whole part is odd where good parts are of several kinds; says no place",
+    localises=False,
+    fitting="seconds",
+    images=50,
+)
+
+
+class Options(PooledOptions):
+    """What can be chosen; the defaults are measured."""
+
+    neighbours: int = Field(default=2, ge=1, le=100, description="nearest good images that are averaged")
+
+
+class Detector:
+    """Pooled features of a pretrained network, and the good images nearest in them."""
+
+    minimum_images: ClassVar[int] = 1
+    folds: ClassVar[int] = CROSS_FIT
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Return the licence of the backbone's weights."""
+        return (self.options.licence,)
+
+    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
+        """Return resampling, backbone and the mean of each channel: features (N, C)."""
+        return self.options.pooled()
+
+    def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:  # noqa: ARG002 - nothing is random
+        """Keep all pooled features (N, C); raise InputError for some that are not finite."""
+        head = NearestImages(finite(features), self.options.neighbours)
+        progress("bank", len(features), len(features))
+        return head
+
+
+class NearestImages(nn.Module):
+    """Mean squared distance to the `neighbours` nearest members of the bank (section 3), channels standardised.
+
+    Differences are taken one by one: the bank is small, and the usual product would cancel for close neighbours.
+    """
+
+    def __init__(self, features: Tensor, neighbours: int) -> None:
+        super().__init__()
+        self.neighbours = min(neighbours, len(features))
+        standard = scale(features)
+        self.register_buffer("centre", standard.centre)
+        self.register_buffer("factor", standard.factor)
+        self.register_buffer("bank", rounded(standard.apply(features)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the score, as a map (N, 1, 1), of features (N, C)."""
+        standard = Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(features)
+        squared = (standard[:, None, :] - self.get_buffer("bank")).square().sum(dim=2)
+        nearest = torch.topk(squared, self.neighbours, dim=1, largest=False).values
+        return nearest.mean(dim=1)[:, None, None]

@@ -1,0 +1,94 @@
+"""SPADE: distance of each patch feature to those of the good images that look most like the whole.
+
+Cohen and Hoshen, "Sub-Image Anomaly Detection with Deep Pyramid Correspondences", 2020 (arXiv:2005.02357).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
+from inference.training.features import FeatureOptions
+from inference.training.gaussian import Scale, scale
+from inference.training.progress import Progress
+
+SUMMARY = Summary(
+    title="SPADE",
+    paradigm="memory",
+    paper="Cohen and Hoshen, Sub-Image Anomaly Detection with Deep Pyramid Correspondences, 2020",
+    what_for="good parts of several kinds or poses: each is compared with its likes, which can be shown; says where",
+    localises=True,
+    fitting="seconds",
+    images=30,
+)
+
+
+class Options(FeatureOptions):
+    """What can be chosen; the defaults are measured."""
+
+    stride_px: int = Field(default=16, ge=2, le=64, description="side of a cell of the grid of features")
+    gallery: int = Field(default=200, ge=1, le=10_000, description="good images kept; a bundle grows with them")
+    images: int = Field(default=10, ge=1, le=1000, description="most similar of them that an image is compared with")
+
+
+class Detector:
+    """Patch features of a pretrained network, a gallery of good images, and the nearest patch in the most similar."""
+
+    minimum_images: ClassVar[int] = 1
+    folds: ClassVar[int] = CROSS_FIT
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Return the licence of the backbone's weights."""
+        return (self.options.licence,)
+
+    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
+        """Return resampling, backbone and locally aware patch features (N, h, w, C)."""
+        return self.options.patches()
+
+    def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
+        """Keep features (N, h, w, C) of images chosen by chance; raise InputError where one is not finite."""
+        standard = scale(finite(features).flatten(0, 2))
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
+        taken = order[: self.options.gallery].sort().values
+        head = Correspondence(standard.apply(features[taken]), standard, self.options.images)
+        progress("gallery", len(taken), len(taken))
+        return head
+
+
+class Correspondence(nn.Module):
+    """Distance from each patch to the nearest, anywhere in the `images` members of the gallery (G, h, w, C) most alike.
+
+    Images are alike by the means of their standardised features (section 3.2); patches are compared as in section 3.3,
+    with one neighbour. The nearest is found by products, its distance taken without cancellation.
+    """
+
+    def __init__(self, gallery: Tensor, standard: Scale, images: int) -> None:
+        super().__init__()
+        self.images = min(images, len(gallery))
+        patches = rounded(gallery.flatten(1, 2))
+        self.register_buffer("centre", standard.centre)
+        self.register_buffer("factor", standard.factor)
+        self.register_buffer("patches", patches)
+        self.register_buffer("halves", patches.square().sum(dim=2) * -0.5)
+        self.register_buffer("wholes", patches.mean(dim=1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the anomaly map (N, h, w) of features (N, h, w, C)."""
+        count, height, width, channels = features.shape
+        patches = Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(features).flatten(1, 2)
+        unlike = (patches.mean(dim=1)[:, None, :] - self.get_buffer("wholes")).square().sum(dim=2)
+        alike = torch.topk(unlike, self.images, dim=1, largest=False).indices
+        candidates = self.get_buffer("patches")[alike].reshape(count, -1, channels)
+        halves = self.get_buffer("halves")[alike].reshape(count, 1, -1)
+        place = (patches @ candidates.mT + halves).argmax(dim=2)
+        nearest = torch.gather(candidates, 1, place[:, :, None].expand(-1, -1, channels))
+        anomaly_map: Tensor = torch.linalg.vector_norm(patches - nearest, dim=2).reshape(-1, height, width)
+        return anomaly_map
