@@ -19,13 +19,34 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("train", help="learn a product from good images: images in, a sealed bundle out")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="good images, or DIR/train/good")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the bundle to write")
-    parser.add_argument("--detector", default="patchcore", metavar="NAME", help="the detector (default: patchcore)")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--out", type=Path, metavar="FILE", help="the bundle to write")
+    wanted.add_argument(
+        "--check", action="store_true", help="write none, only name images that a person should look at; exit 1 if any"
+    )
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write suspects.html, with pictures of those images")
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="IMAGE", help="do not learn from this image; repeatable"
+    )
+    parser.add_argument(
+        "--update",
+        type=Path,
+        metavar="BUNDLE",
+        help="carry this bundle on: the good images are new ones, beside its own",
+    )
+    parser.add_argument("--detector", metavar="NAME", help="the detector (default: patchcore, or the bundle's)")
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the detector; repeatable"
     )
     parser.add_argument(
-        "--false-rejects", type=float, default=0.01, metavar="RATE", help="rate to calibrate for (0.01)"
+        "--augment",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="learn from changed copies, too: shift_px, rotate_deg, brightness_percent, flip, copies (8); repeatable",
+    )
+    parser.add_argument(
+        "--false-rejects", type=float, metavar="RATE", help="rate to calibrate for (0.01, or the bundle's)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=positive, default=1, help="threads to fit with (1)")
