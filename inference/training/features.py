@@ -30,10 +30,6 @@ class NetworkOptions(BaseModel):
         """Return the backbone with its weights; raises as `backbones.load` does."""
         return backbones.load(self.backbone, self.taps, self.size_px)
 
-    def untrained(self) -> Backbone:
-        """Return the same with random weights, for a student of it; raises as `backbones.build` does."""
-        return backbones.build(self.backbone, self.taps, self.size_px)
-
     def pooled(self) -> nn.Module:
         """Return the encoder from uint8 frames to one feature (N, C) an image: the mean of each channel of each tap."""
         return nn.Sequential(Resample(self.size_px, self.size_px), Pooled(self.network()))

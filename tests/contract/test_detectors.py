@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pydantic import JsonValue
 
 from config import plugins
 from inference.bundle import Bundle
@@ -58,7 +59,12 @@ class Trained:
     def __init__(self, name: str, folder: Path) -> None:
         self.told: dict[str, list[tuple[int, int]]] = defaultdict(list)
         options = TrainingOptions(
-            images=folder / "colour", output=folder / f"{name}.andon", name=name, detector=name, folds=2
+            images=folder / "colour",
+            output=folder / f"{name}.andon",
+            name=name,
+            detector=name,
+            options=dict(quick(name)),
+            folds=folds_of(name),
         )
         train(options, lambda stage, done, total: self.told[stage].append((done, total)), SigningKey.load(folder))
         self.bundle = Bundle.open(options.output, TrustStore.load(folder))
@@ -80,9 +86,18 @@ def subject(name: str, trained: object) -> Trained:
     return trained(name)  # type: ignore[operator, no-any-return] # functools.cache has no type that can be named
 
 
+def quick(name: str) -> dict[str, JsonValue]:
+    """Return options for what takes minutes to learn: the parts are no larger."""
+    return {"size_px": 96, "epochs": 20} if detector.summary(name).fitting == "minutes" else {}
+
+
+def folds_of(name: str) -> int:
+    return min(2, detector.load(name, {})[0].folds)
+
+
 def fit_again(name: str, folder: Path, kind: str = "colour", seed: int = 0) -> Fitted:
     images = GoodImages.read(folder / kind, None, IMAGES, unheard)
-    return fit(detector.load(name, {})[0], images, 2, seed, unheard)
+    return fit(detector.load(name, quick(name))[0], images, folds_of(name), seed, unheard)
 
 
 def test_there_are_detectors() -> None:
@@ -171,7 +186,7 @@ def test_what_a_detector_says_of_itself(name: str) -> None:
 
 def test_one_fifth_is_held_out_where_one_fit_is_all_there_is(name: str, folder: Path) -> None:
     images = GoodImages.read(folder / "colour", None, IMAGES, unheard)
-    fitted = fit(detector.load(name, {})[0], images, detector.HOLD_OUT, 0, unheard)
+    fitted = fit(detector.load(name, quick(name))[0], images, detector.HOLD_OUT, 0, unheard)
     assert len(fitted.held_out) == len(fitted.held_out_scores) == 1
     with torch.inference_mode():
         score = float(fitted.network(torch.from_numpy(images[fitted.held_out[0]])[None])[0])
