@@ -5,6 +5,7 @@ Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -62,6 +63,12 @@ class Detector:
         vectors = features.reshape(-1, features.shape[-1])
         taken = greedy_coreset(vectors, self.options.bank, torch.Generator().manual_seed(seed), progress)
         return NearestNeighbour(vectors[taken], self.options.neighbours)
+
+    def update(self, state: Mapping[str, Tensor], features: Tensor, seed: int, progress: Progress) -> nn.Module:
+        """Keep a greedy coreset of an earlier bank and of further patch features (N, h, w, C), N >= 0."""
+        earlier = state["bank"][state["bank"].any(dim=1)] + state["centre"]  # without the rows that fill a group
+        together = torch.cat([earlier, features.reshape(-1, earlier.shape[1])])
+        return self.fit(together, seed, progress)
 
 
 class NearestNeighbour(nn.Module):

@@ -34,7 +34,7 @@ from inference.training.good_images import GoodImages
 from inference.training.options import Augmentation, TrainingOptions
 from inference.training.outliers import outlying_above
 from inference.training.progress import Progress
-from inference.training.suspects import SHOWN, Outlying, Pair, Suspects
+from inference.training.suspects import SHOWN, UNUSUAL, Outlying, Pair, Suspects
 
 MINIMUM_IMAGES = 8  # below this not even a median of held-out scores means anything
 FEWER = "; fewer will do where copies of them are learnt, too (augment)"
@@ -142,18 +142,16 @@ def find_suspects(images: GoodImages, fitted: Fitted, alpha: float, earlier: tup
     """Return the images whose held-out score lies too far out among those and `earlier` ones, and those alike."""
     scores = (*earlier, *fitted.held_out_scores)
     limit = None if fitted.copies else outlying_above(scores)
-    worst_first = sorted(zip(fitted.held_out_scores, fitted.held_out, strict=True), reverse=True)
-    outlying = tuple(
-        Outlying(images.paths[index], score, fitted.maps.get(index))
-        for score, index in worst_first
-        if limit is not None and score > limit
-    )
+    order = sorted(zip(fitted.held_out_scores, fitted.held_out, strict=True), reverse=True)
+    worst_first = [Outlying(images.paths[index], score, fitted.maps.get(index)) for score, index in order]
+    far_out = sum(limit is not None and one.score > limit for one in worst_first)
     without = [score for score in scores if limit is None or score <= limit]
     return Suspects(
         images=len(images),
         checked=0 if fitted.copies else len(fitted.held_out),
         limit=limit,
-        outlying=outlying,
+        outlying=tuple(worst_first[:far_out]),
+        unusual=() if fitted.copies else tuple(worst_first[far_out : far_out + UNUSUAL]),
         alike=tuple(Pair(images.paths[first], images.paths[second], like) for first, second, like in images.alike),
         review_above=calibrate(scores, alpha).review_above,
         review_above_without=calibrate(without, alpha).review_above,

@@ -17,12 +17,13 @@ from inference.engine import Maps
 from inference.images import Channels, Frame, encode_png, read_image
 
 SHOWN = 24  # of each kind
+UNUSUAL = 6  # shown besides: a faint defect may lie within the limit
 SIDE_PX = 320
 _TINY = 1e-9
 
 
 class Outlying(NamedTuple):
-    """A good image whose held-out score lies too far out: mislabelled, damaged, or a rare way to be good."""
+    """A good image and its held-out score: too far out it is mislabelled, damaged, or a rare way to be good."""
 
     path: Path
     score: float
@@ -40,7 +41,8 @@ class Pair(NamedTuple):
 class Suspects(NamedTuple):
     """What was found among `images` good images, of which `checked` have a held-out score.
 
-    `outlying` are those scored above `limit`, the worst first; there is no limit where too few were checked.
+    `outlying` are those scored above `limit`, the worst first, and `unusual` the next ones, which is no fault; there is
+    no limit where too few were checked.
     `review_above` is the threshold that comes of all scores, `review_above_without` that without the outlying ones.
     """
 
@@ -48,6 +50,7 @@ class Suspects(NamedTuple):
     checked: int
     limit: float | None
     outlying: tuple[Outlying, ...]
+    unusual: tuple[Outlying, ...]
     alike: tuple[Pair, ...]
     review_above: float
     review_above_without: float
@@ -67,11 +70,11 @@ def write(folder: Path, suspects: Suspects, name: str, channels: Channels) -> Pa
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = suspects.outlying[:SHOWN]
     page = pages.get_template("suspects.html").render(
         name=name,
         suspects=suspects,
-        outlying=[(one, _embedded(_beside(_views(one, suspects, channels)))) for one in shown],
+        outlying=_pictures(suspects.outlying[:SHOWN], suspects, channels),
+        unusual=_pictures(suspects.unusual, suspects, channels),
         alike=[
             (pair, _embedded(_beside([_view(path, channels) for path in pair[:2]]))) for pair in suspects.alike[:SHOWN]
         ],
@@ -83,6 +86,10 @@ def write(folder: Path, suspects: Suspects, name: str, channels: Channels) -> Pa
     except OSError as error:
         raise StoreError(f"{path}: the report cannot be written: {error.strerror}") from error
     return path
+
+
+def _pictures(shown: Sequence[Outlying], suspects: Suspects, channels: Channels) -> list[tuple[Outlying, str]]:
+    return [(one, _embedded(_beside(_views(one, suspects, channels)))) for one in shown]
 
 
 def _views(one: Outlying, suspects: Suspects, channels: Channels) -> Sequence[Frame]:
