@@ -64,7 +64,8 @@ class Density(nn.Module):
     """Less the natural logarithm of the density at standardised features, by logarithms throughout.
 
     Kernels have the covariance of the components times the square of Scott's factor. So after division by both a kernel
-    is a standard Gaussian; the projection has the division multiplied in, and its volume is added to the score.
+    is a standard Gaussian; the projection has the division multiplied in, and its volume is added to the score. Half of
+    the squared distance to a kernel is |x|²/2 - x·k + |k|²/2, the first of which all kernels share.
     """
 
     def __init__(self, features: Tensor, components: int) -> None:
@@ -81,11 +82,14 @@ class Density(nn.Module):
         self.register_buffer("centre", standard.centre)
         self.register_buffer("factor", standard.factor)
         self.register_buffer("projection", projection.contiguous())
-        self.register_buffer("kernels", rounded(standard.apply(features) @ projection))
+        kernels = rounded(standard.apply(features) @ projection)
+        self.register_buffer("kernels", kernels)
+        self.register_buffer("halves", kernels.square().sum(dim=1) * -0.5)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the score, as a map (N, 1, 1), of features (N, C)."""
         standard = Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(features)
         places = standard @ self.get_buffer("projection")
-        squared = (places[:, None, :] - self.get_buffer("kernels")).square().sum(dim=2)
-        return (self.volume - torch.logsumexp(-0.5 * squared, dim=1))[:, None, None]
+        nearness = places @ self.get_buffer("kernels").T + self.get_buffer("halves")
+        score = self.volume + 0.5 * places.square().sum(dim=1) - torch.logsumexp(nearness, dim=1)
+        return score[:, None, None]

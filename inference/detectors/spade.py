@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from inference.training.coreset import greedy_coreset
 from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
 from inference.training.features import FeatureOptions
 from inference.training.gaussian import Scale, scale
@@ -31,8 +32,8 @@ class Options(FeatureOptions):
     """What can be chosen; the defaults are measured."""
 
     stride_px: int = Field(default=16, ge=2, le=64, description="side of a cell of the grid of features")
-    gallery: int = Field(default=200, ge=1, le=10_000, description="good images kept; a bundle grows with them")
-    images: int = Field(default=10, ge=1, le=1000, description="most similar of them that an image is compared with")
+    gallery: int = Field(default=200, ge=1, le=10_000, description="good images kept, those that differ most")
+    images: int = Field(default=20, ge=1, le=1000, description="most similar of them that an image is compared with")
 
 
 class Detector:
@@ -54,13 +55,11 @@ class Detector:
         return self.options.patches()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
-        """Keep features (N, h, w, C) of images chosen by chance; raise InputError where one is not finite."""
+        """Keep features (N, h, w, C) of the images that differ most; raise InputError where one is not finite."""
         standard = scale(finite(features).flatten(0, 2))
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-        taken = order[: self.options.gallery].sort().values
-        head = Correspondence(standard.apply(features[taken]), standard, self.options.images)
-        progress("gallery", len(taken), len(taken))
-        return head
+        images = standard.apply(features.mean(dim=(1, 2)))
+        taken = greedy_coreset(images, self.options.gallery, torch.Generator().manual_seed(seed), progress)
+        return Correspondence(standard.apply(features[taken]), standard, self.options.images)
 
 
 class Correspondence(nn.Module):
