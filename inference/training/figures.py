@@ -10,6 +10,7 @@ import numpy as np
 
 from config.errors import MissingExtraError
 from inference.training.evaluation import Evaluation
+from inference.training.selection import TradeOff
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +48,26 @@ def roc(evaluation: Evaluation) -> Figure:
     chosen = (evaluation.false_rejects.rate, 1 - evaluation.escapes.rate)
     axes.plot(*chosen, "o", color=COLOURS[1], label="as calibrated")
     axes.set(xlabel="false rejects", ylabel="defects found", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.legend(fontsize="small", frameon=False, loc="lower right")
+    return figure
+
+
+def trade_off(found: TradeOff, cost: str) -> Figure:
+    """Draw accuracy against `cost` (with its unit): full dots are beaten by none, the trend is dashed."""
+    figure, axes = new(6.4, 4.0)
+    front = [point for point in sorted(found.points, key=lambda point: point.cost) if point.name in found.pareto]
+    beaten = [point for point in found.points if point.name not in found.pareto]
+    axes.set_xscale("log")
+    axes.step([p.cost for p in front], [100 * p.accuracy for p in front], where="post", color=COLOURS[0], linewidth=1)
+    for points, filled, label in ((front, COLOURS[0], "beaten by none"), (beaten, "none", "beaten")):
+        places = [p.cost for p in points], [100 * p.accuracy for p in points]
+        axes.plot(*places, "o", color=COLOURS[0], markerfacecolor=filled, label=label)
+    if found.trend:
+        ends = [min(p.cost for p in found.points), max(p.cost for p in found.points)]
+        heights = [100 * found.trend.at(end) for end in ends]
+        axes.plot(ends, heights, "--", color=COLOURS[1], linewidth=1, label="trend")
+    label_points(axes, [p.name for p in found.points], [(p.cost, 100 * p.accuracy) for p in found.points])
+    axes.set(xlabel=cost, ylabel="image AUROC, %")
     axes.legend(fontsize="small", frameon=False, loc="lower right")
     return figure
 

@@ -48,17 +48,10 @@ def write(folder: Path, evaluation: Evaluation, bundle: Bundle) -> tuple[Path, P
     drawn = {"scores.svg": figures.svg(figures.scores(evaluation))}
     if evaluation.image_auroc is not None:
         drawn["roc.svg"] = figures.svg(figures.roc(evaluation))
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("inference.training", "."),
-        autoescape=jinja2.select_autoescape(["html"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"share": _share, "rate": _rate, "embedded": _embedded}
     names = ("report.html", "report.md")
+    found = templates()
     said = {
-        name: templates.get_template(name).render(
+        name: found.get_template(name).render(
             evaluation=evaluation, manifest=bundle.manifest, sections=sections, figures=drawn
         )
         for name in names
@@ -73,6 +66,19 @@ def write(folder: Path, evaluation: Evaluation, bundle: Bundle) -> tuple[Path, P
     except OSError as error:
         raise StoreError(f"{folder}: the report cannot be written: {error.strerror}") from error
     return folder / names[0], folder / names[1]
+
+
+def templates() -> jinja2.Environment:
+    """Return the templates of this folder, with the filters that write shares, rates and pictures."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("inference.training", "."),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"share": _share, "rate": _rate, "embedded": _embedded}
+    return found
 
 
 def _sections(evaluation: Evaluation, bundle: Bundle) -> Iterator[Section]:
