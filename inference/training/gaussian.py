@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 LEAST_SPREAD = 1e-3  # of the features' root mean square: below, a spread is float's rounding and the camera's luck
-LEAST_VARIANCE = 1e-4  # of standardised vectors: what keeps a covariance of one image invertible
+LEAST_VARIANCE = 1e-4  # of standardised vectors: keeps a covariance invertible where nothing varies
 
 
 class Scale(NamedTuple):
@@ -46,12 +46,12 @@ class Gaussian(NamedTuple):
     whitening: Tensor
 
 
-def gaussian(vectors: Tensor) -> Gaussian:
+def gaussian(vectors: Tensor, noise: float = LEAST_VARIANCE) -> Gaussian:
     """Return the Gaussian of standardised `vectors` (..., M, D), one for each place of the leading dimensions.
 
     The covariance is shrunk towards a multiple of the identity by as much as minimises its expected squared error. That
     makes it invertible however few vectors there are (Ledoit and Wolf, "A well-conditioned estimator for
-    large-dimensional covariance matrices", J. Multivariate Analysis 2004); LEAST_VARIANCE stands in where none varies.
+    large-dimensional covariance matrices", J. Multivariate Analysis 2004). The variance `noise` is added to each.
     """
     wide = vectors.to(torch.float64)
     count, dimensions = wide.shape[-2:]
@@ -60,7 +60,7 @@ def gaussian(vectors: Tensor) -> Gaussian:
     covariance = centred.mT @ centred / count
     share, usual = _shrinkage(centred, covariance)
     shrunk = covariance * (1.0 - share)[..., None, None]
-    shrunk.diagonal(dim1=-2, dim2=-1).add_((share * usual + LEAST_VARIANCE)[..., None])
+    shrunk.diagonal(dim1=-2, dim2=-1).add_((share * usual + noise)[..., None])
     identity = torch.eye(dimensions, dtype=torch.float64).expand_as(shrunk)
     whitening = torch.linalg.solve_triangular(torch.linalg.cholesky(shrunk), identity, upper=False)
     return Gaussian(mean, whitening)

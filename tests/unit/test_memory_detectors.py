@@ -32,21 +32,21 @@ def standardised(good: Tensor, seen: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return (a - flat.mean(axis=0)) / deviation, (b - flat.mean(axis=0)) / deviation
 
 
-def shrunk(vectors: np.ndarray) -> np.ndarray:
+def shrunk(vectors: np.ndarray, noise: float) -> np.ndarray:
     """Return the covariance of vectors (M, D) with mean 0 as Ledoit and Wolf (2004) estimate it."""
     count, dimensions = vectors.shape
     sample = vectors.T @ vectors / count
     target = np.trace(sample) / dimensions * np.eye(dimensions)
     d2 = ((sample - target) ** 2).sum()
     b2 = min(d2, sum(((np.outer(x, x) - sample) ** 2).sum() for x in vectors) / count**2)
-    return np.asarray(b2 / d2 * target + (1 - b2 / d2) * sample + 1e-4 * np.eye(dimensions))
+    return np.asarray(b2 / d2 * target + (1 - b2 / d2) * sample + noise * np.eye(dimensions))
 
 
-def mahalanobis_distance(good: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def mahalanobis_distance(good: np.ndarray, seen: np.ndarray, noise: float) -> np.ndarray:
     """Return the distance (N,) of `seen` (N, D) from the Gaussian of `good` (M, D)."""
     centre = good.mean(axis=0)
     apart = seen - centre
-    return np.asarray(np.sqrt((apart @ np.linalg.inv(shrunk(good - centre)) * apart).sum(axis=1)))
+    return np.asarray(np.sqrt((apart @ np.linalg.inv(shrunk(good - centre, noise)) * apart).sum(axis=1)))
 
 
 def test_dn2_is_the_mean_squared_distance_to_the_nearest() -> None:
@@ -94,7 +94,7 @@ def test_mahalanobis_sums_the_distances_of_its_taps() -> None:
     good, seen = drawn(20, POOLED) * 2 + 5, drawn(4, POOLED, seed=1) * 3 + 5
     a, b = standardised(good, seen)
     bounds = [0, 112, 112 + 192, POOLED]
-    expected = sum(mahalanobis_distance(a[:, low:high], b[:, low:high]) for low, high in pairwise(bounds))
+    expected = sum(mahalanobis_distance(a[:, low:high], b[:, low:high], 1e-4) for low, high in pairwise(bounds))
     head = mahalanobis.Detector(mahalanobis.Options()).fit(good, 0, unheard)
     assert np.allclose(head(seen)[:, 0, 0], expected, rtol=2e-3)
 
@@ -107,7 +107,7 @@ def test_padim_measures_each_place_by_its_own_gaussian() -> None:
     a, b = standardised(good[..., chosen], seen[..., chosen])
     found = head(seen)
     for row, column in np.ndindex(3, 4):
-        expected = mahalanobis_distance(a[:, row, column], b[:, row, column])
+        expected = mahalanobis_distance(a[:, row, column], b[:, row, column], 0.1)
         assert np.allclose(found[:, row, column], expected, rtol=5e-3)
 
 
