@@ -6,6 +6,7 @@ Rippel et al., "Modeling the Distribution of Normal Data in Pre-Trained Deep Fea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -51,7 +52,12 @@ class Detector:
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:  # noqa: ARG002 - nothing is random
         """Fit a Gaussian to each tap's share of pooled features (N, C); raise InputError where one is not finite."""
-        return Distances(finite(features), self.options.untrained().channels, progress)
+        return Distances(finite(features), self._channels, progress)
+
+    @cached_property
+    def _channels(self) -> Sequence[int]:
+        """Each tap's share of a feature; cached, for a network is built to tell, and a head is fitted several times."""
+        return self.options.untrained().channels
 
 
 class Distances(nn.Module):

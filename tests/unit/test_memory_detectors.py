@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from config.errors import InputError
 from inference.detectors import dfkde, dn2, mahalanobis, padim, spade
-from inference.training.backbones import deep
+from inference.training.backbones import KINDS, deep
 from inference.training.features import PooledOptions
 from inference.training.progress import unheard
 
-LITE0 = "efficientnet-lite0"
 POOLED = 112 + 192 + 320  # channels of the default taps
 
 
@@ -215,5 +214,6 @@ def test_what_is_no_number_is_refused_by_name(case: tuple[object, Callable[[int]
 def test_pooled_features_look_deep_unless_told_otherwise() -> None:
     assert PooledOptions().untrained().channels == (112, 192, 320)
     assert PooledOptions(taps=(4,)).untrained().channels == (40,)
+    assert all(kind.deep and set(kind.deep) <= set(kind.taps) for kind in KINDS.values())
     assert deep("unheard of") == ()
     assert deep("timm:anything")
