@@ -1,6 +1,6 @@
 """Which of several detectors to take: what no other beats, what stands out above the trend, and what is within limits.
 
-Pure: everything is computed from figures that were measured (trial.py).
+Everything is computed from figures that were measured (trial.py): pure, and the same each time.
 """
 
 from __future__ import annotations
@@ -9,8 +9,14 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
+from inference.training.metrics import auroc
+
+DRAWS = 500
+ONE_IN = 40  # a draw in so many is the lower end of a 95 % interval
 TREND_POINTS = 3  # fewer than these lie on a line anyway
 
 
@@ -124,3 +130,21 @@ def choose(by_size: TradeOff, by_time: TradeOff) -> str:
                 accuracy[point.name] = point.accuracy
                 above[point.name] += found.trend.above(point) if found.trend else 0.0
     return max(contenders, key=lambda name: (above[name], accuracy[name], -quickest[name], name))
+
+
+def told_apart(best: ArrayLike, other: ArrayLike, bad: ArrayLike) -> bool:
+    """Tell whether the same images (N,), drawn again and again, show `best` above `other` but for 2.5 % of the draws.
+
+    The percentile bootstrap of a paired difference (Efron and Tibshirani 1993, chapter 13), good and bad images drawn
+    apart: what both find hard counts for neither. Both kinds of image must be there.
+    """
+    scores, truth = (np.asarray(best), np.asarray(other)), np.asarray(bad, np.bool_)
+    rng = np.random.default_rng(0)
+    reached = 0
+    for _ in range(DRAWS):
+        drawn = np.concatenate(
+            [rng.choice(kind, len(kind)) for kind in (np.flatnonzero(~truth), np.flatnonzero(truth))]
+        )
+        ahead, behind = (auroc(one[drawn], truth[drawn]) or 0.0 for one in scores)
+        reached += behind >= ahead
+    return reached * ONE_IN < DRAWS

@@ -13,7 +13,7 @@ from config.errors import StoreError
 from inference.training import figures
 from inference.training.intervals import area_interval
 from inference.training.report import templates
-from inference.training.selection import Limits, Point, TradeOff, choose, trade_off
+from inference.training.selection import Limits, Point, TradeOff, choose, told_apart, trade_off
 from inference.training.trial import Outcome
 
 
@@ -32,7 +32,7 @@ class Judged(NamedTuple):
 class Selection(BaseModel):
     """What to take, and why.
 
-    `alike` are the candidates whose interval reaches the highest AUROC: these images cannot tell them from the best.
+    `alike` are the candidates, the most accurate among them, that these test images cannot tell from it.
     `farthest_above` names by each kind of cost who is farthest above the trend, None where there is none.
     """
 
@@ -65,7 +65,7 @@ def select(data: str, data_digest: str, limits: Limits, outcomes: Sequence[Outco
         bad=kinds.count(False),
         chosen=choose(by_size, by_time) if rows else None,
         most_accurate=best.name if best else None,
-        alike=tuple(row.name for row in rows if best and row.high >= best.auroc),
+        alike=tuple(row.name for row in rows if best and (row is best or not _apart(best, row))),
         pareto_by_size=by_size.pareto,
         pareto_by_time=by_time.pareto,
         farthest_above={"size": by_size.farthest_above, "time": by_time.farthest_above},
@@ -95,6 +95,13 @@ def trade_offs(rows: Sequence[Judged]) -> tuple[TradeOff, TradeOff]:
         return nothing, nothing
     by_size = trade_off([Point(row.name, row.auroc, row.mb) for row in rows])
     return by_size, trade_off([Point(row.name, row.auroc, row.ms) for row in rows])
+
+
+def _apart(best: Judged, other: Judged) -> bool:
+    first, second = best.outcome.evaluation, other.outcome.evaluation
+    assert first is not None and second is not None  # noqa: S101, PT018 - as `judged` says
+    best_scores, other_scores = ([image.score for image in found.images] for found in (first, second))
+    return told_apart(best_scores, other_scores, [not image.good for image in first.images])
 
 
 def write(folder: Path, selection: Selection) -> tuple[Path, Path]:

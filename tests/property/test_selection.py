@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.training.intervals import area_interval
-from inference.training.selection import Point, choose, pareto, trade_off, trend
+from inference.training.selection import Point, choose, pareto, told_apart, trade_off, trend
 
 values = st.tuples(st.integers(0, 100).map(lambda share: share / 100), st.integers(1, 50).map(float))
 clouds = st.lists(values, min_size=1, max_size=25).map(
@@ -77,3 +78,15 @@ def test_the_interval_keeps_its_width_where_all_are_told_apart_and_narrows_with_
     widths = [area_interval(1.0, count, count) for count in (10, 100, 1000)]
     assert all(high == 1.0 for _, high in widths)
     assert widths[0][0] < widths[1][0] < widths[2][0] < 1
+
+
+def test_images_tell_detectors_apart_where_there_are_enough_of_them() -> None:
+    rng = np.random.default_rng(1)
+    bad = np.arange(200) % 2 == 1
+    good_one, poor_one = bad * 4.0 + rng.normal(size=200), bad * 0.5 + rng.normal(size=200)
+    assert told_apart(good_one, poor_one, bad)
+    assert not told_apart(good_one, good_one + 1e-3 * rng.normal(size=200), bad)
+    assert not told_apart(good_one, good_one * 3 + 1, bad), "the same order is the same detector"
+    perfect, one_wrong = bad.astype(float), bad.astype(float)
+    one_wrong[1] = -1.0
+    assert not told_apart(perfect, one_wrong, bad), "one image in a hundred is none in a third of the draws"
