@@ -58,6 +58,8 @@ def trade_off(found: TradeOff, cost: str) -> Figure:
     front = [point for point in sorted(found.points, key=lambda point: point.cost) if point.name in found.pareto]
     beaten = [point for point in found.points if point.name not in found.pareto]
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.step([p.cost for p in front], [100 * p.accuracy for p in front], where="post", color=COLOURS[0], linewidth=1)
     for points, filled, label in ((front, COLOURS[0], "beaten by none"), (beaten, "none", "beaten")):
         places = [p.cost for p in points], [100 * p.accuracy for p in points]
@@ -104,4 +106,4 @@ def new(width_in: float, height_in: float) -> tuple[Figure, Axes]:
 def label_points(axes: Axes, names: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
     """Write names beside points."""
     for name, place in zip(names, places, strict=True):
-        axes.annotate(name, place, xytext=(4, 3), textcoords="offset points", fontsize="x-small")
+        axes.annotate(name, place, xytext=(4, 3), textcoords="offset points", fontsize="x-small", rotation=30)
