@@ -63,15 +63,16 @@ def test_more_neighbours_than_images_are_all_images() -> None:
 
 
 def density(good: np.ndarray, seen: np.ndarray, components: int) -> np.ndarray:
-    """Return -log of the mean of Gaussian kernels on the first principal components, in the kernels' own units."""
+    """Return -log of the mean of Gaussian kernels on principal components of deviation 1, for each of these."""
     values, vectors = np.linalg.eigh(np.cov(good, rowvar=False))
-    basis = vectors[:, np.argsort(values)[::-1][:components]]
+    first = np.argsort(values)[::-1][:components]
+    basis = vectors[:, first] / np.sqrt(values[first])
     a, b = good @ basis, seen @ basis
     kernel = np.cov(a, rowvar=False).reshape(components, components) * len(a) ** (-2 / (components + 4))
     apart = b[:, None] - a[None]
     heights = np.exp(-0.5 * np.einsum("nmi,ij,nmj->nm", apart, np.linalg.inv(kernel), apart))
     volume = np.sqrt(np.linalg.det(2 * np.pi * kernel))
-    return np.asarray(-np.log(heights.mean(axis=1) / volume))
+    return np.asarray(-np.log(heights.mean(axis=1) / volume) / components)
 
 
 @pytest.mark.parametrize("components", [1, 3, 6])
@@ -80,6 +81,14 @@ def test_dfkde_is_less_the_log_of_a_kernel_density(components: int) -> None:
     good, seen = drawn(200, 6) @ mixing + 3, drawn(9, 6, seed=1) @ mixing + 3
     head = dfkde.Detector(dfkde.Options(components=components)).fit(good, 0, unheard)
     assert np.allclose(head(seen)[:, 0, 0], density(*standardised(good, seen), components), rtol=5e-3, atol=2e-2)
+
+
+def test_dfkdes_scores_after_fewer_images_are_those_after_all() -> None:
+    """Cross-fitting sets a threshold by heads that saw a fifth less, and so have fewer components."""
+    good, further = drawn(40, 100), drawn(200, 100, seed=1)
+    detector = dfkde.Detector(dfkde.Options())
+    fewer, all_of_them = (float(detector.fit(good[:count], 0, unheard)(further).median()) for count in (32, 40))
+    assert fewer == pytest.approx(all_of_them, rel=0.1)
 
 
 def test_dfkde_stays_finite_and_grows_where_every_kernel_underflows() -> None:
