@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from inference.training.backbones import Backbone
@@ -30,6 +31,8 @@ SUMMARY = Summary(
 
 class Options(PyramidOptions, DescentOptions):
     """What can be chosen."""
+
+    steps: int = Field(default=200, ge=1, le=1_000_000, description="steps of learning, at most")
 
 
 class Detector:

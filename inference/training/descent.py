@@ -25,7 +25,7 @@ class DescentOptions(BaseModel):
     """What can be chosen of learning by gradient; it ends after `epochs` or `steps`, whichever comes first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    epochs: int = Field(default=100, ge=1, le=10_000, description="how often each image is learnt from, at most")
+    epochs: int = Field(default=20, ge=1, le=10_000, description="how often each image is learnt from, at most")
     steps: int = Field(default=400, ge=1, le=1_000_000, description="steps of learning, at most")
     batch: int = Field(default=8, ge=2, le=256, description="images in a step")
     rate: float = Field(default=0.005, gt=0.0, le=1.0, description="highest learning rate")

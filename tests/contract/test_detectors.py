@@ -88,7 +88,7 @@ def subject(name: str, trained: object) -> Trained:
 
 def quick(name: str) -> dict[str, JsonValue]:
     """Return options for what takes minutes to learn: the parts are no larger."""
-    return {"size_px": 96, "epochs": 20} if detector.summary(name).fitting == "minutes" else {}
+    return {"size_px": 64} if detector.summary(name).fitting == "minutes" else {}
 
 
 def folds_of(name: str) -> int:
@@ -199,3 +199,14 @@ def test_torchs_own_chance_is_left_alone(name: str, folder: Path) -> None:
     torch.manual_seed(5)
     fit_again(name, folder)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_parts_that_are_all_alike_are_learnt_without_a_number_that_is_none(name: str, tmp_path: Path) -> None:
+    for number in range(IMAGES):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((HEIGHT_PX, WIDTH_PX), np.uint8))
+    images = GoodImages.read(tmp_path, None, IMAGES, unheard)
+    fitted = fit(detector.load(name, {})[0], images, 2, 0, unheard)
+    assert np.isfinite(fitted.held_out_scores).all()
+    with torch.inference_mode():
+        white = torch.full((1, HEIGHT_PX, WIDTH_PX, 1), 255, dtype=torch.uint8)
+        assert torch.isfinite(fitted.network(white)[1]).all()
