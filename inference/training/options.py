@@ -66,6 +66,6 @@ class TrainingOptions(BaseModel):
     def _one_format(self) -> Self:
         if self.pixel_format and self.channels not in {None, self.pixel_format.channels}:
             raise ValueError(f"{self.pixel_format} has {self.pixel_format.channels} bytes a pixel, not {self.channels}")
-        if self.augment and self.pixel_format and self.pixel_format.startswith("bayer"):
-            raise ValueError("a Bayer mosaic cannot be shifted, turned or lit as a picture: train without augmentation")
+        if self.pixel_format not in {None, PixelFormat.MONO8, PixelFormat.BGR8}:
+            raise ValueError(f"{self.pixel_format} is not decoded in the graph yet: train on what mono8 or bgr8 gives")
         return self

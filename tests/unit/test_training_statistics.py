@@ -104,6 +104,25 @@ def test_the_confidence_bound_covers_the_true_rate() -> None:
     assert np.mean(covered) == pytest.approx(0.95, abs=0.03), "with 100 scores the highest counts"
 
 
+@pytest.mark.parametrize("count", [1, 2, 6, 20, 43])
+def test_what_a_few_held_out_scores_promise_holds(count: int) -> None:
+    """As where a fifth of 8 to 213 images is held out: of uniform scores the true rate above a threshold is known."""
+    rng = np.random.default_rng(count)
+    results = [calibrate(rng.random(count).tolist(), alpha=0.01) for _ in range(2000)]
+    rates = np.array([1 - result.review_above for result in results])
+    (promised,) = {result.alpha_upper for result in results}
+    assert promised == pytest.approx(1 - 0.05 ** (1 / count))
+    assert np.mean(rates <= promised) == pytest.approx(0.95, abs=0.015)
+    assert np.mean(rates) == pytest.approx(1 / (count + 1), rel=0.1), "what the next good part has to expect"
+    assert {result.more_images for result in results} == {473 - count}
+
+
+def test_copies_of_a_single_image_promise_nothing() -> None:
+    result = calibrate([1.0, 3.0, 2.0], 0.01, copies=True)
+    assert (result.review_above, result.held_out_images, result.alpha_upper, result.more_images) == (3.0, 0, 1.0, 473)
+    assert calibrate([float(score) for score in range(600)], 0.01, copies=True).review_above == 599
+
+
 @pytest.mark.parametrize("scores", [[], [1.0, math.nan, 2.0], [math.inf]])
 def test_scores_that_are_no_numbers_are_refused(scores: list[float]) -> None:
     with pytest.raises(InputError, match="held-out scores are no finite numbers"):
