@@ -205,7 +205,7 @@ def test_parts_that_are_all_alike_are_learnt_without_a_number_that_is_none(name:
     for number in range(IMAGES):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((HEIGHT_PX, WIDTH_PX), np.uint8))
     images = GoodImages.read(tmp_path, None, IMAGES, unheard)
-    fitted = fit(detector.load(name, {})[0], images, 2, 0, unheard)
+    fitted = fit(detector.load(name, quick(name))[0], images, folds_of(name), 0, unheard)
     assert np.isfinite(fitted.held_out_scores).all()
     with torch.inference_mode():
         white = torch.full((1, HEIGHT_PX, WIDTH_PX, 1), 255, dtype=torch.uint8)
