@@ -112,7 +112,7 @@ class Detector:
 
 
 class PatchNetwork(nn.Module):
-    """A description of every patch of 33 pixels, at a stride of 4 (PDN-S, table 6; narrower by default)."""
+    """A description of every patch of 29 pixels (33 in the paper), at a stride of 4 (PDN-S, table 6; narrower)."""
 
     def __init__(self, outputs: int, width: int) -> None:
         super().__init__()
