@@ -106,7 +106,8 @@ class Evaluation(_Model):
     """How a bundle judges a folder of known truth, and what it costs where that was measured (cost.py).
 
     A false reject is a good part that did not pass (REVIEW or REJECT: both act like REJECT at the gate unless the
-    recipe says otherwise), an escape is a bad part that passed. The areas and F1 are None where one truth is missing.
+    recipe says otherwise), an escape is a bad part that passed. The areas and F1 are None where one truth is missing,
+    those of pixels also where the detector says no place.
     """
 
     bundle: str
@@ -226,8 +227,10 @@ def _by_kind(judged: list[Judged]) -> Iterator[KindResult]:
 
 
 def _pixel_curves(samples: list[dataset.Sample], maps: list[Maps]) -> PixelCurves:
-    """Return the curves over the pixels of all good images and of all bad ones that have a mask."""
+    """Return the curves over the pixels of all good images and of all bad ones that have a mask; empty for one cell."""
     curves = PixelCurves(min(float(m.min()) for m in maps), max(float(m.max()) for m in maps))
+    if maps[0].size == 1:  # it says no place: an area would be that of the image's score
+        return curves
     for sample, anomaly_map in zip(samples, maps, strict=True):
         if sample.mask is not None:
             mask = read_mask(sample.mask)

@@ -19,6 +19,7 @@ from inference.images import read_image, read_mask, stored_channels
 from inference.keys import SigningKey, TrustStore
 from inference.training import Evaluation, Thresholds, TrainingOptions, evaluate, report, train
 from inference.training.cost import cost
+from inference.training.evaluation import _pixel_curves
 from inference.training.good_images import GoodImages
 from inference.training.progress import unheard
 
@@ -310,3 +311,10 @@ def test_a_report_that_cannot_be_written_says_so(
     (tmp_path / "report").write_text("in the way")
     with pytest.raises(StoreError, match="report"):
         report.write(tmp_path / "report", judged(), Bundle.open(write_brightness(), trust))
+
+
+def test_a_detector_that_says_no_place_has_no_pixel_areas(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), np.eye(8, dtype=np.uint8) * 255)
+    samples = [dataset.Sample(tmp_path / "part.png", "chip", tmp_path / "mask.png")]
+    told = [_pixel_curves(samples, [np.ones((side, side), np.float32)]).auroc() for side in (1, 2)]
+    assert told == [None, 0.5]
