@@ -58,7 +58,7 @@ def _asked(arguments: argparse.Namespace, parent: Bundle | None) -> TrainingOpti
         "name": known.name if known else arguments.data.resolve().name,
         "detector": arguments.detector or (known.detector if known else "patchcore"),
         "options": (dict(known.options) if known else {}) | _pairs("--option", arguments.option),
-        "pixel_format": known.pixel_format if known else None,
+        "pixel_format": known.pixel_format if known else arguments.pixel_format,
         "augment": _pairs("--augment", arguments.augment) or None,
         "alpha": _rate(arguments, known),
         "seed": arguments.seed,

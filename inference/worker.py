@@ -166,6 +166,10 @@ class Worker(Service):
                 [message], Reason.UNKNOWN_RECIPE, f"no recipe {message.recipe!r} for camera {message.camera!r}"
             )
             return
+        wanted = loaded.engine.bundle.manifest.pixel_format
+        if message.pixel_format is not wanted:
+            self._refuse([message], Reason.WRONG_FRAME, f"pixels are {message.pixel_format}, and {wanted} was trained")
+            return
         now_ns = time.monotonic_ns()
         key = loaded.engine.digest, message.shape
         costs = self._costs.get(key) or self._costs.setdefault(key, loaded.costs.anew())

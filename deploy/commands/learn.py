@@ -46,6 +46,11 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="learn from changed copies, too: shift_px, rotate_deg, brightness_percent, flip, copies (8); repeatable",
     )
     parser.add_argument(
+        "--pixel-format",
+        metavar="NAME",
+        help="what the camera gives, where the files are grey but mean more: bayer_rggb8, bayer_grbg8, …",
+    )
+    parser.add_argument(
         "--false-rejects", type=float, metavar="RATE", help="rate to calibrate for (0.01, or the bundle's)"
     )
     parser.add_argument("--seed", type=int, default=0)

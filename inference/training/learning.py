@@ -31,6 +31,7 @@ from inference.training.calibration import calibrate, folds
 from inference.training.detector import Detector, Network
 from inference.training.export import prove, to_onnx
 from inference.training.good_images import GoodImages
+from inference.training.mosaic import MOSAICS, Demosaic
 from inference.training.options import Augmentation, TrainingOptions
 from inference.training.outliers import outlying_above
 from inference.training.progress import Progress
@@ -88,7 +89,8 @@ def learn(options: TrainingOptions, progress: Progress, key: SigningKey, parent:
         detector=options.detector,
         options=detector_options.model_dump(mode="json"),
         channels=images.channels,
-        pixel_format=options.pixel_format or PixelFormat.of(images.channels),
+        pixel_format=(parent.manifest.pixel_format if parent else options.pixel_format)
+        or PixelFormat.of(images.channels),
         frame_height_px=images.usual_shape_px[0],
         frame_width_px=images.usual_shape_px[1],
         map_height=proof.map_shape[0],
@@ -129,7 +131,14 @@ def examine(options: TrainingOptions, progress: Progress, parent: Bundle | None 
         "" if options.augment or parent else FEWER,
     )
     fitted = fit(
-        detector, images, options.folds or detector.folds, options.seed, progress, options.augment, state or None
+        detector,
+        images,
+        options.folds or detector.folds,
+        options.seed,
+        progress,
+        options.augment,
+        state or None,
+        parent.manifest.pixel_format if parent else options.pixel_format,
     )
     fit_s = (time.monotonic_ns() - start_ns) / 1e9
     suspects = find_suspects(images, fitted, options.alpha, parent.manifest.held_out_scores if parent else ())
@@ -166,6 +175,7 @@ def fit(
     progress: Progress,
     augment: Augmentation | None = None,
     state: Mapping[str, Tensor] | None = None,
+    pixel_format: PixelFormat | None = None,
 ) -> Fitted:
     """Fit on all images, and cross-fit to score each image by a head that was fitted without it.
 
@@ -175,7 +185,7 @@ def fit(
     earlier head, each is learnt on from that. Raise InputError where a feature or score is no finite number.
     """
     with _seeded(seed):
-        encoder = detector.encoder(images.format)
+        encoder = _encoder(detector, images, pixel_format)
     features = encode(encoder, images, progress, augment, seed)
     learner = _learner(detector, state)
     single = len(images) == 1 and state is None
@@ -209,6 +219,13 @@ def fit(
         {} if single else maps,
         single,
     )
+
+
+def _encoder(detector: Detector, images: GoodImages, pixel_format: PixelFormat | None) -> nn.Module:
+    """Return the detector's frozen half, behind the decoding of a mosaic where the images are ones."""
+    if pixel_format is None or pixel_format not in MOSAICS:
+        return detector.encoder(images.format)
+    return nn.Sequential(Demosaic(pixel_format), detector.encoder(images.format._replace(channels=3)))
 
 
 def _learner(detector: Detector, state: Mapping[str, Tensor] | None) -> Learner:

@@ -27,9 +27,14 @@ class Augmentation(BaseModel):
         default="none", description="mirror it, as often as not"
     )
 
+    @property
+    def moves(self) -> bool:
+        """Tell whether a pixel may come to lie elsewhere."""
+        return bool(self.shift_px or self.rotate_deg or self.flip != "none")
+
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if not (self.shift_px or self.rotate_deg or self.brightness_percent or self.flip != "none"):
+        if not (self.moves or self.brightness_percent):
             raise ValueError("changes nothing: give shift_px, rotate_deg, brightness_percent or flip")
         return self
 
@@ -66,6 +71,7 @@ class TrainingOptions(BaseModel):
     def _one_format(self) -> Self:
         if self.pixel_format and self.channels not in {None, self.pixel_format.channels}:
             raise ValueError(f"{self.pixel_format} has {self.pixel_format.channels} bytes a pixel, not {self.channels}")
-        if self.pixel_format not in {None, PixelFormat.MONO8, PixelFormat.BGR8}:
-            raise ValueError(f"{self.pixel_format} is not decoded in the graph yet: train on what mono8 or bgr8 gives")
+        mosaic = self.pixel_format not in {None, PixelFormat.MONO8, PixelFormat.BGR8}
+        if mosaic and self.augment and self.augment.moves:
+            raise ValueError("augment: a mosaic that is moved, turned or mirrored has other colours: brightness alone")
         return self

@@ -64,14 +64,21 @@ class Ends:
                 receive()
             time.sleep(0.002)
 
-    def give(self, number: int, deadline_ns: int, grey: int = 51, recipe: str = "product0") -> None:
+    def give(
+        self,
+        number: int,
+        deadline_ns: int,
+        grey: int = 51,
+        recipe: str = "product0",
+        pixel_format: PixelFormat = PixelFormat.MONO8,
+    ) -> None:
         frame = Frame(
             frame_id=f"{number}/camera0",
             part_id=str(number),
             camera="camera0",
             recipe=recipe,
             shape=SHAPE,
-            pixel_format=PixelFormat.of(1),
+            pixel_format=pixel_format,
             trigger_ns=time.monotonic_ns(),
             deadline_ns=deadline_ns,
             slot=self.ring.write(number % 32, np.full(SHAPE, grey, np.uint8)),
@@ -125,6 +132,12 @@ def test_a_frame_whose_deadline_has_passed_is_never_judged(ends: Ends) -> None:
     ends.give(3, time.monotonic_ns() - MS)
     assert ends.told() == Loss(part_id="3", camera="camera0", reason=Reason.LATE)
     ends.until(lambda: "3/camera0" in ends.answered)
+
+
+def test_pixels_that_the_bundle_was_not_trained_on_are_never_judged(ends: Ends) -> None:
+    ends.give(4, time.monotonic_ns() + 2000 * MS, pixel_format=PixelFormat.BAYER_RGGB8)
+    assert ends.told() == Loss(part_id="4", camera="camera0", reason=Reason.WRONG_FRAME)
+    ends.until(lambda: "4/camera0" in ends.answered)
 
 
 def test_frames_that_wait_are_all_judged_each_by_its_bundle(ends: Ends) -> None:
