@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from inference.training.progress import unheard
 NAMES = plugins.names("inference.detectors")
 HEIGHT_PX, WIDTH_PX = 72, 96
 IMAGES = 8
+
+
+def slow_where_it_takes_minutes(name: str) -> Sequence[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if detector.summary(name).fitting == "minutes" else []
 
 
 def part(seed: int, height_px: int = HEIGHT_PX, width_px: int = WIDTH_PX, *, scratch: bool = False) -> Frame:
@@ -146,14 +151,19 @@ def test_the_same_frame_scores_alike_in_any_batch(subject: Trained) -> None:
 
 
 def test_the_same_images_and_seed_give_the_same_scores(name: str, subject: Trained, folder: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
     again = fit_again(name, folder)
-    assert again.held_out_scores == fit_again(name, folder).held_out_scores
+    assert torch.equal(torch.rand(3), expected), "torch's own chance is not left as it was"
+    assert again.held_out_scores == subject.bundle.manifest.held_out_scores
     frame = part(101, scratch=True)
     with torch.inference_mode():
-        expected = float(again.network(torch.from_numpy(frame)[None])[0])
-    assert subject.engine.infer(frame[None])[0][0] == pytest.approx(expected, rel=1e-4)
+        score = float(again.network(torch.from_numpy(frame)[None])[0])
+    assert subject.engine.infer(frame[None])[0][0] == pytest.approx(score, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_where_it_takes_minutes(name)) for name in NAMES])
 def test_grey_frames_of_any_size_score_alike_in_torch_and_in_the_graph(name: str, folder: Path) -> None:
     network = fit_again(name, folder, "grey").network
     sizes_px = [(HEIGHT_PX, WIDTH_PX), (48, 40), (200, 333), (31, 517)]
@@ -191,14 +201,6 @@ def test_one_fifth_is_held_out_where_one_fit_is_all_there_is(name: str, folder: 
     with torch.inference_mode():
         score = float(fitted.network(torch.from_numpy(images[fitted.held_out[0]])[None])[0])
     assert fitted.held_out_scores[0] == pytest.approx(score, rel=1e-5)
-
-
-def test_torchs_own_chance_is_left_alone(name: str, folder: Path) -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    fit_again(name, folder)
-    assert torch.equal(torch.rand(3), expected)
 
 
 def test_parts_that_are_all_alike_are_learnt_without_a_number_that_is_none(name: str, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_maps_of_several_scales_are_fused_where_they_belong() -> None:
     assert fused[0, :4].max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [stfpm, reverse_distillation])
 def test_what_was_not_learnt_stands_out_in_torch_and_in_the_graph(module: object) -> None:
     detector = module.Detector(module.Options(size_px=64, epochs=30, batch=4))  # type: ignore[attr-defined]
