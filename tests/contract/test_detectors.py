@@ -33,6 +33,11 @@ def slow_where_it_takes_minutes(name: str) -> Sequence[pytest.MarkDecorator]:
     return [pytest.mark.slow] if detector.summary(name).fitting == "minutes" else []
 
 
+def slow_unless_it_speaks_for_its_like(name: str) -> Sequence[pytest.MarkDecorator]:
+    """Of those that take minutes one is tried in every run, all of them in the long ones: ten minutes are few."""
+    return [] if name == "reverse_distillation" else slow_where_it_takes_minutes(name)
+
+
 def part(seed: int, height_px: int = HEIGHT_PX, width_px: int = WIDTH_PX, *, scratch: bool = False) -> Frame:
     """Return a grey-blue part (H, W, 3) with a disc and a bar, slightly different for every seed."""
     rng = np.random.default_rng(seed)
@@ -81,7 +86,7 @@ def trained(folder: Path) -> object:
     return cache(lambda name: Trained(name, folder))
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[pytest.param(name, marks=slow_unless_it_speaks_for_its_like(name)) for name in NAMES])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
