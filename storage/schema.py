@@ -9,6 +9,8 @@ has that key for itself. Times ending in `_ns` are monotonic and only their diff
     tally, seen                                  what is counted and what there is, kept by the writer as it writes
     review, hold                                 what people said
     event                                        what happened to the station
+    person, session, token                       who may do what
+    acknowledgement, pick, proposal, shadow      what people do at the console
     recipe, bundle                               what was judged by, whole: replay and backup need nothing else
     audit                                        who changed what: a chain of hashes (`storage/audit.py`)
     journal_cursor                               how far the writer is
@@ -25,6 +27,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Double,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -289,6 +292,93 @@ audit = Table(
     Column("before", Text),  # JSON
     Column("after", Text),  # JSON
     Column("hash", Text, nullable=False),  # SHA-256 of the hash before and of all that stands here
+)
+
+person = Table(
+    "person",
+    metadata,
+    Column("name", _key(), primary_key=True),
+    Column("role", _key(), nullable=False),  # VIEWER, OPERATOR, ENGINEER or ADMIN
+    Column("password", Text),  # Argon2's encoding; none for who signs in elsewhere
+    Column("must_change", Boolean, nullable=False, server_default=text("false")),
+    Column("disabled", Boolean, nullable=False, server_default=text("false")),
+    Column("added_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("digest", _key(), primary_key=True),  # SHA-256 of what the browser holds
+    Column("person", _key(), ForeignKey("person.name", ondelete="CASCADE"), nullable=False),
+    Column("began_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Index("session_person", "person"),
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("digest", _key(), primary_key=True),
+    Column("name", _key(), nullable=False, unique=True),
+    Column("person", _key(), ForeignKey("person.name", ondelete="CASCADE"), nullable=False),
+    Column("role", _key(), nullable=False),  # at most the person's
+    Column("added_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen_at", DateTime(timezone=True)),
+    Column("ends_at", DateTime(timezone=True)),
+)
+
+acknowledgement = Table(
+    "acknowledgement",
+    metadata,
+    Column("event_id", _key(), primary_key=True),
+    Column("person", Text, nullable=False),
+    Column("acknowledged_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("comment", Text, nullable=False, server_default=""),
+)
+
+pick = Table(  # images to train from
+    "pick",
+    metadata,
+    Column("part_id", _key(), primary_key=True),
+    Column("camera", _key(), primary_key=True),
+    Column("trigger_time", DateTime(timezone=True), nullable=False),
+    Column("product", _key(), nullable=False),
+    Column("good", Boolean, nullable=False),
+    Column("defect_class", _key()),
+    Column("person", Text, nullable=False),
+    Column("picked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("pick_product", "product", "picked_at"),
+)
+
+proposal = Table(  # of a recipe's next version
+    "proposal",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("recipe", _key(), nullable=False),
+    Column("based_on", _key(), nullable=False),  # digest of the version that was edited
+    Column("content", Text, nullable=False),  # canonical JSON, as `config/recipe.py` makes it
+    Column("comment", Text, nullable=False),
+    Column("state", _key(), nullable=False),
+    Column("person", Text, nullable=False),
+    Column("proposed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("decided_by", Text),
+    Column("decided_at", DateTime(timezone=True)),
+    Index("proposal_recipe", "recipe", "number"),
+)
+
+shadow = Table(  # what a bundle said beside the one that counts
+    "shadow",
+    metadata,
+    Column("bundle_digest", _key(), primary_key=True),
+    Column("part_id", _key(), primary_key=True),
+    Column("camera", _key(), primary_key=True),
+    Column("trigger_time", DateTime(timezone=True), nullable=False),
+    Column("score", Double),
+    Column("verdict", _key()),
+    Column("exact", Boolean, nullable=False),  # the stored pixels give the score exactly
+    Column("judged_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("shadow_time", "bundle_digest", "trigger_time"),
 )
 
 journal_cursor = Table(
