@@ -16,8 +16,9 @@ from torch.nn import functional
 from deploy.bench.report import Report, Target
 from inference.detectors.patchcore import Detector, NearestNeighbour, Options
 from inference.engine import Session
+from inference.training.backbones.layers import rounded
 from inference.training.coreset import greedy_coreset
-from inference.training.detector import FrameFormat, Network, rounded
+from inference.training.detector import FrameFormat, Network
 from inference.training.export import to_onnx
 from inference.training.progress import unheard
 from ingest.parts.rendering import render

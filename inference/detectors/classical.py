@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
+from inference.training.backbones.layers import rounded
+from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite
 from inference.training.operators import AnyOperator
 from inference.training.operators.edges import Laplacian, Sobel
 from inference.training.operators.morphology import BlackHat, TopHat

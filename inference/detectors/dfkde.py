@@ -13,9 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
-from inference.training.features import PooledOptions
-from inference.training.gaussian import LEAST_SPREAD, Scale, scale
+from inference.training.backbones.layers import rounded
+from inference.training.detector import Summary, finite
+from inference.training.features import NetworkDetector, PooledOptions
+from inference.training.gaussian import LEAST_SPREAD, Standardise, scale
 from inference.training.progress import Progress
 
 SUMMARY = Summary(
@@ -35,23 +36,10 @@ class Options(PooledOptions):
     components: int = Field(default=128, ge=1, le=2000, description="principal components of the features that count")
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Pooled features of a pretrained network, their principal components, and a density of these."""
 
     minimum_images: ClassVar[int] = 2
-    folds: ClassVar[int] = CROSS_FIT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the backbone's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return resampling, backbone and the mean of each channel: features (N, C)."""
-        return self.options.pooled()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:  # noqa: ARG002 - nothing is random
         """Put a kernel on each of the pooled features (N, C); raise InputError for some that are not finite."""
@@ -84,15 +72,14 @@ class Density(nn.Module):
         projection = rounded(basis[: self.components].mT / (deviations.clamp(min=LEAST_SPREAD) * width))
         self.volume = self.components * math.log(math.sqrt(2.0 * math.pi) * width) + math.log(count)
         kernels = rounded(standard.apply(features) @ projection)
-        self.register_buffer("centre", standard.centre)
-        self.register_buffer("factor", standard.factor)
+        self.standardise = Standardise(standard)
         self.register_buffer("projection", projection.contiguous())
         self.register_buffer("kernels", kernels)
         self.register_buffer("halves", kernels.square().sum(dim=1) * -0.5)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the score, as a map (N, 1, 1), of features (N, C)."""
-        standard = Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(features)
+        standard: Tensor = self.standardise(features)
         places = standard @ self.get_buffer("projection")
         nearness = places @ self.get_buffer("kernels").T + self.get_buffer("halves")
         score = self.volume + 0.5 * places.square().sum(dim=1) - torch.logsumexp(nearness, dim=1)

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite
-from inference.training.features import FeatureOptions
+from inference.training.detector import Summary, finite
+from inference.training.features import FeatureOptions, NetworkDetector
 from inference.training.progress import Progress
 from inference.training.subspace import Subspace, TiedAutoencoder, principal_subspace
 
@@ -43,26 +43,13 @@ class Options(FeatureOptions):
     variance: float = Field(default=0.9, gt=0.0, lt=1.0, description="share of the variance that components hold")
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """An image's features, all taps and positions, as one vector, and its principal components among good images.
 
     The paper takes one layer; all taps in one vector measured better than the sum of one subspace for each.
     """
 
     minimum_images: ClassVar[int] = 2
-    folds: ClassVar[int] = CROSS_FIT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the backbone's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return resampling, backbone and locally aware patch features (N, h, w, C)."""
-        return self.options.patches()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:  # noqa: ARG002 - nothing is random
         """Find the components of features (N, h, w, C); raise InputError where one is not finite."""

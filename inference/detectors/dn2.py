@@ -5,15 +5,14 @@ Bergman, Cohen and Hoshen, "Deep Nearest Neighbor Anomaly Detection", 2020 (arXi
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
-from inference.training.features import PooledOptions
-from inference.training.gaussian import Scale, scale
+from inference.training.backbones.layers import rounded
+from inference.training.detector import Summary, finite
+from inference.training.features import NetworkDetector, PooledOptions
+from inference.training.gaussian import Standardise, scale
 from inference.training.progress import Progress
 
 SUMMARY = Summary(
@@ -33,23 +32,8 @@ class Options(PooledOptions):
     neighbours: int = Field(default=2, ge=1, le=100, description="nearest good images that are averaged")
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Pooled features of a pretrained network, and the good images nearest in them."""
-
-    minimum_images: ClassVar[int] = 1
-    folds: ClassVar[int] = CROSS_FIT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the backbone's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return resampling, backbone and the mean of each channel: features (N, C)."""
-        return self.options.pooled()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:  # noqa: ARG002 - nothing is random
         """Keep all pooled features (N, C); raise InputError for some that are not finite."""
@@ -68,15 +52,14 @@ class NearestImages(nn.Module):
         super().__init__()
         self.neighbours = min(neighbours, len(features))
         standard = scale(features)
-        self.register_buffer("centre", standard.centre)
-        self.register_buffer("factor", standard.factor)
+        self.standardise = Standardise(standard)
         bank = rounded(standard.apply(features))
         self.register_buffer("bank", bank)
         self.register_buffer("halves", bank.square().sum(dim=1) * -0.5)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the score, as a map (N, 1, 1), of features (N, C)."""
-        standard = Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(features)
+        standard: Tensor = self.standardise(features)
         nearness = standard @ self.get_buffer("bank").T + self.get_buffer("halves")
         nearest = self.get_buffer("bank")[torch.topk(nearness, self.neighbours, dim=1).indices]
         squared = (standard[:, None, :] - nearest).square().sum(dim=2)

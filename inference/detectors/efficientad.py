@@ -19,11 +19,11 @@ from torch.nn import functional
 from inference.training.backbones.layers import Convolution
 from inference.training.calibration import folds
 from inference.training.descent import DescentOptions, descend, learnable
-from inference.training.detector import HOLD_OUT, FrameFormat, Summary
-from inference.training.features import NetworkOptions
+from inference.training.detector import HOLD_OUT, Summary
+from inference.training.features import NetworkDetector, NetworkOptions
 from inference.training.progress import Progress
 from inference.training.pyramid import Teacher
-from inference.training.resampling import Resample, area_weights
+from inference.training.resampling import area_weights
 
 POSITIVE = (0.0, float("inf"))
 STRIDE_PX = 4  # of the networks for patches: two means over pairs
@@ -52,23 +52,11 @@ class Options(NetworkOptions, DescentOptions):
     width: int = Field(default=32, ge=8, le=512, description="channels of the first convolution; 128 in the paper")
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Teacher, student and autoencoder, all of them small."""
 
     minimum_images: ClassVar[int] = 5
     folds: ClassVar[int] = HOLD_OUT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the weights that the teacher is distilled from."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return the resampling alone."""
-        return Resample(self.options.size_px, self.options.size_px)
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Learn from four fifths of the good images (N, C, size_px, size_px); the rest says what is normal in a map."""

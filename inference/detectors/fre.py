@@ -8,14 +8,12 @@ knows what belongs where, this one knows what belongs at all, wherever it lies, 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite
-from inference.training.features import FeatureOptions
+from inference.training.detector import Summary, finite
+from inference.training.features import FeatureOptions, NetworkDetector
 from inference.training.progress import Progress
 from inference.training.subspace import TiedAutoencoder, principal_subspace
 
@@ -36,26 +34,11 @@ class Options(FeatureOptions):
     variance: float = Field(default=0.97, gt=0.0, lt=1.0, description="share of the variance that the code holds")
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Patch features of a pretrained network, and a shallow linear autoencoder of them, all taps side by side.
 
     Its weights are tied, so its optimum under squared error is known without descent: the principal components.
     """
-
-    minimum_images: ClassVar[int] = 1
-    folds: ClassVar[int] = CROSS_FIT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the backbone's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return resampling, backbone and locally aware patch features (N, h, w, C)."""
-        return self.options.patches()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:  # noqa: ARG002 - nothing is random
         """Find the autoencoder of features (N, h, w, C); raise InputError where one is not finite."""

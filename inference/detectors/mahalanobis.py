@@ -12,9 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
-from inference.training.features import PooledOptions
-from inference.training.gaussian import Scale, gaussian, scale
+from inference.training.backbones.layers import rounded
+from inference.training.detector import Summary, finite
+from inference.training.features import NetworkDetector, PooledOptions
+from inference.training.gaussian import Standardise, gaussian, scale
 from inference.training.progress import Progress
 
 SUMMARY = Summary(
@@ -32,23 +33,10 @@ class Options(PooledOptions):
     """What can be chosen; the defaults are measured."""
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Pooled features of several taps of a pretrained network, and a Gaussian of each tap's."""
 
     minimum_images: ClassVar[int] = 2
-    folds: ClassVar[int] = CROSS_FIT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the backbone's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return resampling, backbone and the mean of each channel: features (N, C)."""
-        return self.options.pooled()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:  # noqa: ARG002 - nothing is random
         """Fit a Gaussian to each tap's share of pooled features (N, C); raise InputError where one is not finite."""
@@ -70,15 +58,14 @@ class Distances(nn.Module):
         super().__init__()
         self.channels = list(channels)
         standard = scale(features)
-        self.register_buffer("centre", standard.centre)
-        self.register_buffer("factor", standard.factor)
+        self.standardise = Standardise(standard)
         for tap, vectors in enumerate(torch.split(standard.apply(features), self.channels, dim=1)):
             self.register_buffer(f"whitening_{tap}", rounded(gaussian(vectors).whitening.mT).contiguous())
             progress("gaussians", tap + 1, len(self.channels))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the score, as a map (N, 1, 1), of features (N, C)."""
-        standard = Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(features)
+        standard = self.standardise(features)
         distances = [
             torch.linalg.vector_norm(vectors @ self.get_buffer(f"whitening_{tap}"), dim=1)
             for tap, vectors in enumerate(torch.split(standard, self.channels, dim=1))

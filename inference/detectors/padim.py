@@ -11,9 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
-from inference.training.features import FeatureOptions
-from inference.training.gaussian import Scale, gaussian, scale
+from inference.training.backbones.layers import rounded
+from inference.training.detector import Summary, finite
+from inference.training.features import FeatureOptions, NetworkDetector
+from inference.training.gaussian import Standardise, gaussian, scale
 from inference.training.progress import Progress
 
 NOISE = 0.1  # variance, of standardised channels, that is in all and tells nothing: measured from 1e-4 to 0.3
@@ -40,23 +41,10 @@ class Options(FeatureOptions):
     )
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Patch features of a pretrained network, and a Gaussian of them at each place."""
 
     minimum_images: ClassVar[int] = 2
-    folds: ClassVar[int] = CROSS_FIT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the backbone's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return resampling, backbone and locally aware patch features (N, h, w, C)."""
-        return self.options.patches()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Fit a Gaussian to each place of patch features (N, h, w, C); raise InputError where one is not finite."""
@@ -113,15 +101,14 @@ class Gaussians(nn.Module):
             means.append(rounded(fitted.mean))
             whitenings.append(rounded(fitted.whitening.mT))
             progress("gaussians", min((done + 1) * PLACES, len(vectors)), len(vectors))
-        self.register_buffer("centre", standard.centre)
-        self.register_buffer("factor", standard.factor)
+        self.standardise = Standardise(standard)
         self.register_buffer("means", torch.cat(means)[:, None, :])
         self.register_buffer("whitenings", torch.cat(whitenings))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the anomaly map (N, h, w) of features (N, h, w, C)."""
         height, width = features.shape[1:3]
-        standard = Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(features)
+        standard = self.standardise(features)
         apart = self.reduction(standard).flatten(1, 2).transpose(0, 1) - self.get_buffer("means")
         distances = torch.linalg.vector_norm(apart @ self.get_buffer("whitenings"), dim=2)
         anomaly_map: Tensor = distances.transpose(0, 1).reshape(-1, height, width)

@@ -6,16 +6,16 @@ Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.training.backbones.layers import rounded
 from inference.training.coreset import greedy_coreset
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, rounded
-from inference.training.features import FeatureOptions
+from inference.training.detector import Summary
+from inference.training.features import FeatureOptions, NetworkDetector
 from inference.training.progress import Progress
 
 GROUP = 50  # members of the bank; 2,000 are 40 groups
@@ -40,23 +40,8 @@ class Options(FeatureOptions):
     neighbours: int = Field(default=0, ge=0, le=100, description="neighbours that re-weight the score; 0 is plain")
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Patch features of a pretrained network, a coreset of them, and the distance to its nearest member."""
-
-    minimum_images: ClassVar[int] = 1
-    folds: ClassVar[int] = CROSS_FIT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the backbone's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return resampling, backbone and locally aware patch features (N, h, w, C)."""
-        return self.options.patches()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Keep a greedy coreset of all patch features (N, h, w, C)."""

@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from inference.training.backbones.layers import Convolution
 from inference.training.descent import DescentOptions, descend, learnable
-from inference.training.detector import HOLD_OUT, FrameFormat, Summary
+from inference.training.detector import HOLD_OUT, Summary
+from inference.training.features import NetworkDetector
 from inference.training.progress import Progress
 from inference.training.pyramid import Fusion, PyramidOptions, Teacher, distances
-from inference.training.resampling import Resample, area_weights
+from inference.training.resampling import area_weights
 
 POSITIVE = (0.0, float("inf"))
 
@@ -37,23 +38,10 @@ class Options(PyramidOptions, DescentOptions):
     """What can be chosen."""
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """A pretrained encoder, a bottleneck, and a decoder that learns to give the encoder's features back."""
 
-    minimum_images: ClassVar[int] = 1
     folds: ClassVar[int] = HOLD_OUT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the teacher's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return the resampling alone: the teacher's features are standardised by the images that the head sees."""
-        return Resample(self.options.size_px, self.options.size_px)
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Teach bottleneck and decoder to restore the teacher's features of good images (N, C, size_px, size_px)."""

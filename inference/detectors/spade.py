@@ -5,16 +5,15 @@ Cohen and Hoshen, "Sub-Image Anomaly Detection with Deep Pyramid Correspondences
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from inference.training.backbones.layers import rounded
 from inference.training.coreset import greedy_coreset
-from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite, rounded
-from inference.training.features import FeatureOptions
-from inference.training.gaussian import Scale, scale
+from inference.training.detector import Summary, finite
+from inference.training.features import FeatureOptions, NetworkDetector
+from inference.training.gaussian import Scale, Standardise, scale
 from inference.training.progress import Progress
 
 SUMMARY = Summary(
@@ -36,23 +35,8 @@ class Options(FeatureOptions):
     images: int = Field(default=20, ge=1, le=1000, description="most similar of them that an image is compared with")
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Patch features of a pretrained network, a gallery of good images, and the nearest patch in the most similar."""
-
-    minimum_images: ClassVar[int] = 1
-    folds: ClassVar[int] = CROSS_FIT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the backbone's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return resampling, backbone and locally aware patch features (N, h, w, C)."""
-        return self.options.patches()
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Keep features (N, h, w, C) of the images that differ most; raise InputError where one is not finite."""
@@ -73,8 +57,7 @@ class Correspondence(nn.Module):
         super().__init__()
         self.images = min(images, len(gallery))
         patches = rounded(gallery.flatten(1, 2))
-        self.register_buffer("centre", standard.centre)
-        self.register_buffer("factor", standard.factor)
+        self.standardise = Standardise(standard)
         self.register_buffer("patches", patches)
         self.register_buffer("halves", patches.square().sum(dim=2) * -0.5)
         self.register_buffer("wholes", patches.mean(dim=1))
@@ -82,7 +65,7 @@ class Correspondence(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the anomaly map (N, h, w) of features (N, h, w, C)."""
         count, height, width, channels = features.shape
-        patches = Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(features).flatten(1, 2)
+        patches = self.standardise(features).flatten(1, 2)
         unlike = (patches.mean(dim=1)[:, None, :] - self.get_buffer("wholes")).square().sum(dim=2)
         alike = torch.topk(unlike, self.images, dim=1, largest=False).indices
         candidates = self.get_buffer("patches")[alike].reshape(count, -1, channels)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from inference.training.backbones import Backbone
 from inference.training.descent import DescentOptions, descend, learnable
-from inference.training.detector import HOLD_OUT, FrameFormat, Summary
+from inference.training.detector import HOLD_OUT, Summary
+from inference.training.features import NetworkDetector
 from inference.training.progress import Progress
 from inference.training.pyramid import Fusion, PyramidOptions, Teacher, distances
-from inference.training.resampling import Resample
 
 SUMMARY = Summary(
     title="STFPM",
@@ -35,23 +35,10 @@ class Options(PyramidOptions, DescentOptions):
     steps: int = Field(default=200, ge=1, le=1_000_000, description="steps of learning, at most")
 
 
-class Detector:
+class Detector(NetworkDetector[Options]):
     """Teacher and student of one architecture, compared at several scales."""
 
-    minimum_images: ClassVar[int] = 1
     folds: ClassVar[int] = HOLD_OUT
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """Return the licence of the teacher's weights."""
-        return (self.options.licence,)
-
-    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
-        """Return the resampling alone: the student learns from images."""
-        return Resample(self.options.size_px, self.options.size_px)
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Teach a student of random weights the teacher's features of good images (N, C, size_px, size_px)."""

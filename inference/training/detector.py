@@ -62,9 +62,9 @@ class Detector(Protocol):
         """Learn the other half from good images' features: it maps features (N, ...) to the anomaly map (N, h, w).
 
         The map is raw and unclamped, higher is more anomalous, and an image's score is its map's maximum; a head that
-        gives only a score returns a map (N, 1, 1). Weights should be rounded to float16's precision (see `rounded`),
-        which halves the bundle. Every random choice comes from `seed` or from torch's own
-        generator, which has just been seeded with it.
+        gives only a score returns a map (N, 1, 1). Weights should be rounded to float16's precision, which halves the
+        bundle (`rounded`, backbones/layers.py). Every random choice comes from `seed` or from torch's own generator,
+        which has just been seeded with it.
         """
 
 
@@ -80,11 +80,6 @@ class Network(nn.Module):
         """Return score (N,) and anomaly map (N, h, w), float32, for uint8 frames (N, H, W, C)."""
         anomaly_map: Tensor = self.head(self.encoder(frames))
         return anomaly_map.amax(dim=(1, 2)), anomaly_map
-
-
-def rounded(values: Tensor) -> Tensor:
-    """Return float32 values rounded to what float16 can hold: a bundle then stores them in half the bytes, exactly."""
-    return values.to(torch.float16).to(torch.float32)
 
 
 def finite(features: Tensor) -> Tensor:

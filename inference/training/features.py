@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Generic, TypeVar
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -9,7 +11,10 @@ from torch.nn import functional
 
 from inference.training import backbones
 from inference.training.backbones import Backbone, weights
+from inference.training.detector import CROSS_FIT, FrameFormat
 from inference.training.resampling import Resample, area_weights
+
+_Options = TypeVar("_Options", bound="NetworkOptions")
 
 
 class NetworkOptions(BaseModel):
@@ -26,13 +31,22 @@ class NetworkOptions(BaseModel):
         known = weights.held(self.backbone).known
         return f"{self.backbone} weights: {known.licence}, {known.source}"
 
+    @property
+    def chosen_taps(self) -> tuple[int, ...]:
+        """Return the taps that were asked for, or those that are usual here; () where only the backbone knows."""
+        return self.taps
+
     def network(self) -> Backbone:
         """Return the backbone with its weights; raises as `backbones.load` does."""
-        return backbones.load(self.backbone, self.taps, self.size_px)
+        return backbones.load(self.backbone, self.chosen_taps, self.size_px)
 
-    def pooled(self) -> nn.Module:
-        """Return the encoder from uint8 frames to one feature (N, C) an image: the mean of each channel of each tap."""
-        return nn.Sequential(Resample(self.size_px, self.size_px), Pooled(self.network()))
+    def untrained(self) -> Backbone:
+        """Return the same with random weights; raises as `backbones.build` does."""
+        return backbones.build(self.backbone, self.chosen_taps, self.size_px)
+
+    def encoder(self) -> nn.Module:
+        """Return the encoder from uint8 frames to what a head learns from: images (N, C, size_px, size_px)."""
+        return Resample(self.size_px, self.size_px)
 
 
 class FeatureOptions(NetworkOptions):
@@ -40,7 +54,7 @@ class FeatureOptions(NetworkOptions):
 
     stride_px: int = Field(default=8, ge=2, le=64, description="side of a cell of the grid of features")
 
-    def patches(self) -> nn.Module:
+    def encoder(self) -> nn.Module:
         """Return the encoder from uint8 frames to locally aware patch features (N, h, w, C)."""
         grid = Grid(self.network(), self.size_px, self.size_px // self.stride_px)
         return nn.Sequential(Resample(self.size_px, self.size_px), grid)
@@ -53,13 +67,33 @@ class PooledOptions(NetworkOptions):
         default=(), description="which of its feature maps; none: the last of each of its last three stages"
     )
 
-    def network(self) -> Backbone:
-        """Return the backbone with its weights; raises as `backbones.load` does."""
-        return backbones.load(self.backbone, self.taps or backbones.deep(self.backbone), self.size_px)
+    @property
+    def chosen_taps(self) -> tuple[int, ...]:
+        """Return the taps that were asked for, or the deep ones."""
+        return self.taps or backbones.deep(self.backbone)
 
-    def untrained(self) -> Backbone:
-        """Return the same with random weights; raises as `backbones.build` does."""
-        return backbones.build(self.backbone, self.taps or backbones.deep(self.backbone), self.size_px)
+    def encoder(self) -> nn.Module:
+        """Return the encoder from uint8 frames to one feature (N, C) an image: the mean of each channel of each tap."""
+        return nn.Sequential(Resample(self.size_px, self.size_px), Pooled(self.network()))
+
+
+class NetworkDetector(Generic[_Options]):
+    """What detectors on a pretrained network have in common; `fit` is each one's own."""
+
+    minimum_images: ClassVar[int] = 1
+    folds: ClassVar[int] = CROSS_FIT
+
+    def __init__(self, options: _Options) -> None:
+        self.options = options
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Return the licence of the network's weights."""
+        return (self.options.licence,)
+
+    def encoder(self, frames: FrameFormat) -> nn.Module:  # noqa: ARG002 - every format is treated alike
+        """Return what the options say of features."""
+        return self.options.encoder()
 
 
 class Grid(nn.Module):

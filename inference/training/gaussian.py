@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LEAST_SPREAD = 1e-3  # of the features' root mean square: below, a spread is float's rounding and the camera's luck
 LEAST_VARIANCE = 1e-4  # of standardised vectors: keeps a covariance invertible where nothing varies
@@ -20,6 +20,19 @@ class Scale(NamedTuple):
     def apply(self, vectors: Tensor) -> Tensor:
         """Return standardised vectors (..., D)."""
         return (vectors - self.centre) * self.factor
+
+
+class Standardise(nn.Module):
+    """A scale as a part of a head."""
+
+    def __init__(self, known: Scale) -> None:
+        super().__init__()
+        self.register_buffer("centre", known.centre)
+        self.register_buffer("factor", known.factor)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return standardised vectors (..., D)."""
+        return Scale(self.get_buffer("centre"), self.get_buffer("factor")).apply(vectors)
 
 
 def scale(vectors: Tensor) -> Scale:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.training import backbones
 from inference.training.backbones import Backbone
 from inference.training.features import NetworkOptions
 from inference.training.resampling import area_weights
@@ -31,14 +30,6 @@ class PyramidOptions(NetworkOptions):
     def chosen_taps(self) -> tuple[int, ...]:
         """Return the taps that were asked for, or the usual ones; () where only the backbone knows those."""
         return self.taps or USUAL_TAPS.get(self.backbone, ())
-
-    def network(self) -> Backbone:
-        """Return the backbone with its weights; raises as `backbones.load` does."""
-        return backbones.load(self.backbone, self.chosen_taps, self.size_px)
-
-    def untrained(self) -> Backbone:
-        """Return the same with random weights, for a student; raises as `backbones.build` does."""
-        return backbones.build(self.backbone, self.chosen_taps, self.size_px)
 
 
 class Teacher(nn.Module):

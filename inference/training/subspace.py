@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from inference.training.detector import rounded
+from inference.training.backbones.layers import rounded
 
 ROWS = 16384  # vectors widened to float64 at a time
 SMALLEST = 1e-10  # of the largest variance: what is below is rounding

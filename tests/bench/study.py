@@ -98,7 +98,7 @@ def compute(training: list[Path], test: list[Path]) -> dict[str, NDArray[np.floa
     frame_format = FrameFormat(channels, min(f.shape[1] for f in frames), min(f.shape[2] for f in frames))
     found = {}
     with torch.inference_mode():
-        pooled = PooledOptions().pooled()
+        pooled = PooledOptions().encoder()
         features = torch.cat([pooled(frame) for frame in frames]).numpy()
         found["good"], found["test"] = features[: len(training)], features[len(training) :]
     for name in DETECTORS:

@@ -6,7 +6,8 @@ import torch
 
 from inference.detectors.patchcore import Detector, NearestNeighbour, Options
 from inference.training import backbones
-from inference.training.detector import FrameFormat, rounded
+from inference.training.backbones.layers import rounded
+from inference.training.detector import FrameFormat
 from inference.training.features import Grid
 
 LITE0 = "efficientnet-lite0"

@@ -12,6 +12,7 @@ import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal, NamedTuple
 
 import torch
@@ -207,9 +208,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise InputError(f"{path}: no weights that PyTorch reads: {error}") from error
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":  # pickle is never imported here, and its error has no other name
-            raise
+    except UnpicklingError as error:
         raise InputError(f"{path}: holds more than weights, which is never loaded: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path}: holds no table of named weights")
