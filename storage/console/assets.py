@@ -1,8 +1,9 @@
-"""Styles, scripts and icons, under an address that changes with their content: browsers keep them for good."""
+"""Styles, scripts, words and icons, under an address that changes with their content: browsers keep them for good."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -10,23 +11,39 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from storage.console.language import WORDS
+
 _FOLDER = Path(__file__).parent / "static"
+_WORDS = {
+    f"words/{language}.json": json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    for language, said in WORDS.items()
+}
 _VERSION = hashlib.sha256(
-    b"".join(path.name.encode() + path.read_bytes() for path in sorted(_FOLDER.iterdir()))
+    b"".join(path.name.encode() + path.read_bytes() for path in sorted(_FOLDER.rglob("*")) if path.is_file())
+    + b"".join(_WORDS.values())
 ).hexdigest()[:12]
 PREFIX = f"/static/{_VERSION}"
 
 
 class Assets(StaticFiles):
-    """Serve the folder `static`."""
+    """Serve the folder `static`, and beneath `words` what scripts say in other languages."""
 
     def __init__(self) -> None:
         super().__init__(directory=_FOLDER)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return a file, which may be kept for a year."""
+        if path in _WORDS:
+            return _kept(Response(_WORDS[path], media_type="application/json"))
+        return await super().get_response(path, scope)
 
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
         """Return a file that may be kept for a year."""
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        return response
+        return _kept(super().file_response(full_path, stat_result, scope, status_code))
+
+
+def _kept(response: Response) -> Response:
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
