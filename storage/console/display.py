@@ -7,49 +7,50 @@ from datetime import datetime
 from typing import Any
 
 from config.messages import GateCommand, GateOutcome, Judgement, Reason
+from storage.console.language import text
 from storage.console.models import local
 from storage.query.filters import ReviewState
 
 NOTHING = "\u2013"
 
 WORDS = {
-    Judgement.PASS: "Pass",
-    Judgement.REJECT: "Reject",
-    Judgement.REVIEW: "Review",
-    Judgement.FAULT: "Fault",
+    Judgement.PASS: text("Pass"),
+    Judgement.REJECT: text("Reject"),
+    Judgement.REVIEW: text("Review"),
+    Judgement.FAULT: text("Fault"),
 }
 REASONS = {
-    Reason.ABOVE_THRESHOLD: "score above the reject threshold",
-    Reason.GRAY_ZONE: "score in the gray zone",
-    Reason.TOO_MANY_DEFECTS: "too many defects in the gray zone",
-    Reason.IN_ZONE: "by the limits of a zone",
-    Reason.TOO_FEW_VIEWS: "rejected by fewer views than the recipe asks for",
-    Reason.LATE: "no prediction by the deadline",
-    Reason.OVERRUN: "no free slot in the camera's ring",
-    Reason.UNREADABLE_FRAME: "unreadable frame",
-    Reason.CAMERA_DOWN: "the camera was away",
-    Reason.UNKNOWN_RECIPE: "unknown recipe",
-    Reason.WRONG_BUNDLE: "scored by another bundle than the recipe names",
-    Reason.WRONG_FRAME: "colours or size that the bundle or a zone does not take",
-    Reason.NOT_FINITE: "the score is not finite",
-    Reason.NOTHING_INSPECTED: "ROI and exclusions leave nothing to inspect",
-    Reason.STOPPED: "the station was stopped",
+    Reason.ABOVE_THRESHOLD: text("score above the reject threshold"),
+    Reason.GRAY_ZONE: text("score in the gray zone"),
+    Reason.TOO_MANY_DEFECTS: text("too many defects in the gray zone"),
+    Reason.IN_ZONE: text("by the limits of a zone"),
+    Reason.TOO_FEW_VIEWS: text("rejected by fewer views than the recipe asks for"),
+    Reason.LATE: text("no prediction by the deadline"),
+    Reason.OVERRUN: text("no free slot in the camera's ring"),
+    Reason.UNREADABLE_FRAME: text("unreadable frame"),
+    Reason.CAMERA_DOWN: text("the camera was away"),
+    Reason.UNKNOWN_RECIPE: text("unknown recipe"),
+    Reason.WRONG_BUNDLE: text("scored by another bundle than the recipe names"),
+    Reason.WRONG_FRAME: text("colours or size that the bundle or a zone does not take"),
+    Reason.NOT_FINITE: text("the score is not finite"),
+    Reason.NOTHING_INSPECTED: text("ROI and exclusions leave nothing to inspect"),
+    Reason.STOPPED: text("the station was stopped"),
 }
 COMMANDS = {
-    GateCommand.PASS: "let pass",
-    GateCommand.REJECT: "eject",
-    GateCommand.STOP: "eject and stop the line",
+    GateCommand.PASS: text("let pass"),
+    GateCommand.REJECT: text("eject"),
+    GateCommand.STOP: text("eject and stop the line"),
 }
 REVIEWS = {
-    ReviewState.UNREVIEWED: "not reviewed",
-    ReviewState.REVIEWED: "reviewed",
-    ReviewState.GOOD: "good",
-    ReviewState.DEFECT: "defect",
-    ReviewState.UNSURE: "unsure",
-    ReviewState.DISPUTED: "reviewers disagree",
-    ReviewState.HELD: "on hold",
+    ReviewState.UNREVIEWED: text("not reviewed"),
+    ReviewState.REVIEWED: text("reviewed"),
+    ReviewState.GOOD: text("good"),
+    ReviewState.DEFECT: text("defect"),
+    ReviewState.UNSURE: text("unsure"),
+    ReviewState.DISPUTED: text("reviewers disagree"),
+    ReviewState.HELD: text("on hold"),
 }
-OUTCOMES = {GateOutcome.PASSED: "passed", GateOutcome.EJECTED: "ejected"}
+OUTCOMES = {GateOutcome.PASSED: text("passed"), GateOutcome.EJECTED: text("ejected")}
 
 
 def score(value: float | None) -> str:
@@ -93,6 +94,8 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "clock": clock,
     "date": date,
     "field": field,
+}
+WORDING: dict[str, Callable[[Any], str]] = {  # filters whose English is translated
     "word": WORDS.__getitem__,
     "review": REVIEWS.__getitem__,
     "reason": REASONS.__getitem__,

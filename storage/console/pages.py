@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from config.messages import Judgement, Reason
-from storage.console import api, assets, display
-from storage.console.context import Console, TheConsole
+from config.messages import Judgement
+from storage.console import api
+from storage.console.context import TheConsole
 from storage.console.models import local
-from storage.console.search import Search, When
+from storage.console.rendering import render
+from storage.console.search import Search
 from storage.query.answers import PartLine, ViewLine
-from storage.query.filters import ReviewState
 
 _PAGE = 24  # rows; each has a thumbnail
 _WORST_FIRST = (Judgement.FAULT, Judgement.REJECT, Judgement.REVIEW, Judgement.PASS)
@@ -26,27 +24,16 @@ _WORST_FIRST = (Judgement.FAULT, Judgement.REJECT, Judgement.REVIEW, Judgement.P
 AnyView = TypeVar("AnyView", bound=ViewLine)
 
 router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_TEMPLATES.filters.update(display.FILTERS)
-_TEMPLATES.globals.update(
-    static=assets.PREFIX, judgements=tuple(Judgement), Reason=Reason, When=When, ReviewState=ReviewState
-)
 
 
 @router.get("/")
-async def live(console: TheConsole) -> Response:
+async def live(request: Request) -> Response:
     """Show the line as it runs; everything on the page comes as events."""
-    return _page(console, "live.html", here="live")
+    return render(request, "live.html", here="live")
 
 
 @router.get("/defects")
-def defects(console: TheConsole, search: Annotated[Search, Query()]) -> Response:
+def defects(request: Request, console: TheConsole, search: Annotated[Search, Query()]) -> Response:
     """Show the stored parts that a search finds."""
     now = local(datetime.now(UTC))
     chosen = search.filter(now)
@@ -55,12 +42,13 @@ def defects(console: TheConsole, search: Annotated[Search, Query()]) -> Response
         found = console.query.parts(chosen, search.after, _PAGE)
     else:
         found, counts = console.query.first_page(chosen, _PAGE)
-    return _page(
-        console,
+    return render(
+        request,
         "defects.html",
         here="defects",
         search=search,
         found=found,
+        thumbnail=thumbnail_of,
         counts=counts,
         now=now,
         products=console.products,
@@ -69,10 +57,10 @@ def defects(console: TheConsole, search: Annotated[Search, Query()]) -> Response
 
 
 @router.get("/parts/{part_id}")
-def part(console: TheConsole, part_id: api.PartId) -> Response:
+def part(request: Request, console: TheConsole, part_id: api.PartId) -> Response:
     """Show everything that is stored of a part."""
     found = api.find(console, part_id)
-    return _page(console, "part.html", here="defects", part=found, views=_worst_first(found.details))
+    return render(request, "part.html", here="defects", part=found, views=_worst_first(found.details))
 
 
 @router.get("/healthz")
@@ -83,9 +71,8 @@ async def healthz() -> Response:
 
 def problem(request: Request, status: HTTPStatus, detail: str) -> Response:
     """Show why a page cannot be shown; where a server is away the page tries again."""
-    console: Console = request.app.state.console
-    shown = _page(
-        console,
+    shown = render(
+        request,
         "problem.html",
         here="",
         status=status,
@@ -108,12 +95,3 @@ def thumbnail_of(line: PartLine) -> str | None:
 
 def _worst_first(views: Sequence[AnyView]) -> list[AnyView]:
     return sorted(views, key=lambda view: (_WORST_FIRST.index(view.verdict), -(view.score or 0.0)))
-
-
-_TEMPLATES.filters["thumbnail"] = thumbnail_of
-
-
-def _page(console: Console, template: str, **values: object) -> HTMLResponse:
-    return HTMLResponse(
-        _TEMPLATES.get_template(template).render(station=console.station, private=console.private, **values)
-    )

@@ -1,0 +1,97 @@
+"""Templates as pages: in the reader's language, with the navigation that the reader's role allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from config.messages import Judgement, Reason
+from storage.console import assets, display
+from storage.console.context import Console
+from storage.console.language import COOKIE, Language, chosen, say, text
+from storage.console.search import When
+from storage.query.filters import ReviewState
+
+_FOLDER = Path(__file__).parent / "templates"
+_SCHEMES = {"light": "not all", "dark": "all"}  # cookie -> media that the dark colours are for
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A page that the navigation names."""
+
+    name: str
+    path: str
+    title: str
+
+
+_NAVIGATION = (
+    _Entry("live", "/", text("Live")),
+    _Entry("defects", "/defects", text("Defects")),
+    _Entry("review", "/review", text("Review")),
+    _Entry("statistics", "/statistics", text("Statistics")),
+    _Entry("recipes", "/recipes", text("Recipes")),
+    _Entry("teach", "/teach", text("Teach")),
+    _Entry("people", "/people", text("People")),
+)
+
+
+def render(request: Request, template: str, here: str, **values: object) -> HTMLResponse:
+    """Return the page that `template` makes of `values`; `here` is its name in the navigation."""
+    console: Console = request.app.state.console
+    served = {getattr(route, "path", None) for route in request.app.routes}
+    page = _environment(language(request)).get_template(template)
+    return HTMLResponse(
+        page.render(
+            station=console.station,
+            private=console.private,
+            navigation=[entry for entry in _NAVIGATION if entry.path in served],
+            here=here,
+            dark=_SCHEMES.get(request.cookies.get("scheme", ""), "(prefers-color-scheme: dark)"),
+            **values,
+        )
+    )
+
+
+def language(request: Request) -> Language:
+    """Return the language that the answer should be in."""
+    return chosen(request.cookies.get(COOKIE), request.headers.get("accept-language"))
+
+
+@cache
+def _environment(spoken: Language) -> Environment:
+    """Return the templates as they speak one language: filters that write words translate them."""
+
+    def translate(english: str, **named: object) -> str:
+        return say(spoken, english, **named)
+
+    def in_words(write: Callable[[Any], str]) -> Callable[[Any], str]:
+        return lambda value: translate(write(value))
+
+    made = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(display.FILTERS)
+    made.filters.update({name: in_words(write) for name, write in display.WORDING.items()})
+    made.globals.update(
+        _=translate,
+        language=spoken,
+        other=Language.ENGLISH if spoken is Language.KOREAN else Language.KOREAN,
+        static=assets.PREFIX,
+        judgements=tuple(Judgement),
+        Reason=Reason,
+        When=When,
+        ReviewState=ReviewState,
+    )
+    return made
