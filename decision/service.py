@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,16 +21,13 @@ import zmq
 from msgspec.structs import replace
 
 from config import bus, events, plugins
-from config.courier import Courier
 from config.log import Condition, logger
 from config.messages import (
     AnyMessage,
     Control,
     Controlled,
     Enlist,
-    Event,
     Expose,
-    GateOutcome,
     GateReport,
     Loss,
     Predictions,
@@ -40,8 +36,6 @@ from config.messages import (
     Standing,
     Trigger,
     Verdict,
-    decode,
-    encode,
 )
 from config.service import Service
 from decision import realtime
@@ -57,7 +51,8 @@ from decision.handshake import Triggered
 from decision.ledger import Ledger
 from decision.link import Link
 from decision.news import GateMissed, GateOutcomeSeen, GateWritten, JobRequested, PartTriggered, TriggerRefused
-from decision.outbox import Outbox, OutboxFullError
+from decision.records import Records
+from decision.reports import GateReports
 from decision.rules import judge
 from decision.streaks import Streaks
 
@@ -65,26 +60,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from config.home import Home
+    from decision.reports import AtGate
 
 _JUDGED_KEPT = 4096  # verdicts remembered for repeated triggers: a restarted grabber repeats the last 64
 _ENLISTED_NS = 1_000_000_000
 _EVERY_NS = 100_000_000
 _HEARD_NS = 2_000_000_000  # by then storage has heard of this process, and ended the alarms of the one before
 _MARGIN_NS = 2_000_000
-_OUTBOX_ALMOST_FULL = 0.9
-_REPORT_NS = 3_000_000_000  # after the part should have reached the gate
 _UNKNOWN_TRAVEL_NS = 5_000_000_000
-
-
-@dataclass
-class _AtGate:
-    """A part whose gate report is still to come."""
-
-    verdict: Verdict
-    expires_ns: int
-    written_ns: int | None = None
-    finished: bool = False  # the station's own gates know all that they ever will
-    outcome: GateOutcome | None = None
 
 
 class Decision(Service):
@@ -95,17 +78,12 @@ class Decision(Service):
         self._station = home.read_station()
         self._changeover = Changeover(home, self._station, self.counters)
         self._recipes = self._changeover.recipes
-        simulation = self._station.simulation
-        self._travel_ns = round(simulation.gate_travel_s * 1e9) if simulation else _UNKNOWN_TRAVEL_NS
         self._docket = Docket()
         self._judged: OrderedDict[str, Verdict] = OrderedDict()
-        self._at_gate: dict[str, _AtGate] = {}
-        self._by_sequence: dict[int, str] = {}
         self._cameras: dict[str, tuple[int, int]] = {}  # name -> workers, when heard of
         self._exposures = Exposures()
         self._every_ns = 0
         self._been_ready = False
-        self._full = Condition("outbox_full", self.counters)
         self._unable = Condition("cannot_judge", self.counters)
         self._streaks = Streaks()
         self._alarms = Alarms(self._station.station, self.counters)
@@ -117,13 +95,15 @@ class Decision(Service):
     def open(self) -> None:
         """Find the outbox, the PLC and the other stages."""
         realtime.raise_priority(self._station.decision.realtime_priority)  # before there are other threads
-        self._outbox = Outbox(self.home.runtime / "outbox")
         self._run_id = self.home.read_run().run_id
         self._link = self._make_link()
         self._gates = self._make_gates()
 
-        records = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), "decision")
-        self._courier = Courier(records)
+        storage = self.bus.connect(zmq.DEALER, self.home.endpoint("records"), "decision")
+        self._records = Records(self.home.runtime / "outbox", storage, self.counters)
+        simulation = self._station.simulation
+        travel_ns = round(simulation.gate_travel_s * 1e9) if simulation else _UNKNOWN_TRAVEL_NS
+        self._reports = GateReports(self._records, self.counters, travel_ns, own_gates=self._gates is not None)
         self._triggers = self.bus.bind(zmq.ROUTER, self.home.endpoint("triggers"))
         predictions = self.bus.bind(zmq.PULL, *self.home.addresses("predictions"))
         self._onlookers = self.bus.bind(zmq.PUB, self.home.endpoint("onlookers"))  # never waits for any of them
@@ -135,7 +115,7 @@ class Decision(Service):
         self.watch(self._changeover.fileno(), self._changeover.from_files)
         self.watch(predictions, bus.Receiver(predictions, self._from_worker, self.counters))
         self.watch(self._triggers, bus.Receiver(self._triggers, self._from_camera, self.counters))
-        self.watch(records, bus.Receiver(records, self._from_storage, self.counters))
+        self.watch(storage, bus.Receiver(storage, self._from_storage, self.counters))
         for side, handler in ((self._link, self._from_plc), (self._gates, self._from_gates)):
             if side:
                 self.watch(side.fileno(), handler)
@@ -173,7 +153,7 @@ class Decision(Service):
         if now_ns < self._every_ns:
             return
         self._every_ns = now_ns + _EVERY_NS
-        self._courier.tick(now_ns)
+        self._records.tick(now_ns)
         self._look_at_station(now_ns)
         self._tell_alarms(now_ns)
         self._tell_happenings()
@@ -181,10 +161,7 @@ class Decision(Service):
             self.counters["never_exposed"] += 1
             self._answer(part_id, camera, Loss(part_id=part_id, camera=camera, reason=Reason.LATE))
             self._exposed(part_id, camera)
-        for waiting in list(self._at_gate.values()):
-            if not waiting.finished and (self._gates or now_ns < waiting.expires_ns + _REPORT_NS):
-                break
-            self._report_gate(waiting, waiting.outcome)
+        self._reports.tick(now_ns)
 
     def next_ns(self) -> int | None:
         """Wake a little before the next deadline, so that a FAULT is in time as well."""
@@ -195,7 +172,7 @@ class Decision(Service):
         """Judge what is still open (a FAULT where a view is missing), then bring the gate to rest."""
         if not hasattr(self, "_gates"):
             return
-        if self._outbox.fill <= _OUTBOX_ALMOST_FULL:
+        if not self._records.almost_full:
             for part in self._docket.close():
                 self._judge(part)
         for side in (self._gates, self._link, self._changeover):
@@ -204,25 +181,21 @@ class Decision(Service):
 
     def _recover(self, run: str) -> None:
         """Take up what a former process of this run left in the outbox."""
-        now_ns, left = time.monotonic_ns(), 0
-        for record_id, parts, waiting in self._outbox.recover():
-            message, _ = decode(parts)
-            if waiting:
-                left += 1
-                self._courier.send(record_id, parts, now_ns)
+        left = 0
+        for message, waiting in self._records.recover():
+            left += waiting
             if isinstance(message, Verdict) and message.part_id.startswith(run):
                 self._remember(message)
-                self._expect_report(message)
+                self._reports.expect(message)
             elif isinstance(message, GateReport):
-                self._forget_report(message.part_id)
-        for waiting_part in self._at_gate.values():
-            if self._gates or waiting_part.expires_ns > now_ns:
-                self._order(waiting_part)
+                self._reports.forget(message.part_id)
+        for part in self._reports.open(time.monotonic_ns()):
+            self._order(part)
         if self._link:
             for verdict in self._judged.values():
                 self._link.recall(verdict.sequence, verdict.gate, verdict.verdict)
         if left or self._judged:
-            logger().info("recovered", unconfirmed=left, judged=len(self._judged), at_gate=len(self._at_gate))
+            logger().info("recovered", unconfirmed=left, judged=len(self._judged), at_gate=len(self._reports))
 
     def _from_camera(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
         if isinstance(message, Trigger):
@@ -317,24 +290,19 @@ class Decision(Service):
         self._docket.answer(part_id, camera, answer)
 
     def _judge_due(self, now_ns: int) -> None:
-        if self._outbox.fill > _OUTBOX_ALMOST_FULL:
-            # What cannot be kept must not be judged: the parts stay open, the gate at rest ejects them.
-            self._full.occur(fill=round(self._outbox.fill, 2))
-            return
-        self._full.end()
+        if not self._records.has_room():
+            return  # what cannot be kept must not be judged: the parts stay open, the gate at rest ejects them
         for part in self._docket.due(now_ns + _MARGIN_NS):
             self._judge(part)
 
     def _judge(self, part: OpenPart) -> None:
         verdict, maps = judge(part, part.rules, self._station.line, time.monotonic_ns())
-        parts = encode(verdict, maps)
-        self._outbox.append(verdict.record_id, parts)
-        self._expect_report(verdict)
-        self._order(self._at_gate[verdict.part_id])
+        parts = self._records.keep(verdict, maps)
+        self._order(self._reports.expect(verdict))
         self._remember(verdict)
         for camera in self._cameras:
             bus.send_parts(self._triggers, parts[:2], to=camera.encode())  # the maps are for storage alone
-        self._courier.send(verdict.record_id, parts, verdict.judged_ns)
+        self._records.send(verdict.record_id, parts)
         bus.send_parts(self._onlookers, parts[:2])
         self._controls.judged(verdict.part_id)
         self.counters[verdict.verdict.lower()] += 1
@@ -358,37 +326,22 @@ class Decision(Service):
             for side in (self._gates, self._link):
                 if side:
                     side.stop_line(stop)
-        if now_ns < self._alarms_ns or self._outbox.fill > _OUTBOX_ALMOST_FULL:
+        if now_ns < self._alarms_ns or self._records.almost_full:
             return
         for event in (*self._alarms.update(on), *self._changeover.events()):
-            self._record(event)
+            self._records.deliver(event)
 
     def _tell_happenings(self) -> None:
-        if self._outbox.fill <= _OUTBOX_ALMOST_FULL:
+        if not self._records.almost_full:
             for event in self._happenings.events():
-                self._record(event)
+                self._records.deliver(event)
 
-    def _record(self, event: Event) -> None:
-        parts = encode(event)
-        self._outbox.append(event.record_id, parts)
-        self._courier.send(event.record_id, parts, time.monotonic_ns())
-
-    def _order(self, waiting: _AtGate) -> None:
-        verdict = waiting.verdict
+    def _order(self, part: AtGate) -> None:
+        verdict = part.verdict
         if self._gates:
             self._gates.order(verdict.sequence, verdict.part_id, verdict.gate, verdict.verdict)
         if self._link:
-            self._link.order(verdict.sequence, verdict.part_id, verdict.gate, verdict.verdict, waiting.expires_ns)
-
-    def _expect_report(self, verdict: Verdict) -> None:
-        self._at_gate[verdict.part_id] = _AtGate(verdict, verdict.trigger_ns + self._travel_ns)
-        self._by_sequence[verdict.sequence] = verdict.part_id
-
-    def _forget_report(self, part_id: str) -> _AtGate | None:
-        waiting = self._at_gate.pop(part_id, None)
-        if waiting is not None:
-            self._by_sequence.pop(waiting.verdict.sequence, None)
-        return waiting
+            self._link.order(verdict.sequence, verdict.part_id, verdict.gate, verdict.verdict, part.expires_ns)
 
     def _from_plc(self) -> None:
         for event in self._link.events() if self._link else ():
@@ -405,11 +358,9 @@ class Decision(Service):
                 case _ if self._gates:
                     pass  # the station's own gates tell what became of a part
                 case GateWritten(_, part_id, written_ns):
-                    self._written(part_id, written_ns)
+                    self._reports.written(part_id, written_ns)
                 case GateOutcomeSeen(sequence, outcome, _):
-                    waiting = self._at_gate.get(self._by_sequence.get(sequence, ""))
-                    if waiting is not None:
-                        self._report_gate(waiting, outcome)
+                    self._reports.seen(sequence, outcome)
                 case GateMissed() | _:
                     pass  # the link has counted and logged it; the report follows with the outcome or at its time
         self._tell_happenings()
@@ -424,48 +375,21 @@ class Decision(Service):
         for event in self._gates.events() if self._gates else ():
             match event:
                 case Accepted(_, part_id, accepted_ns):
-                    self._written(part_id, accepted_ns)
-                case Missed(_, part_id, _) if part_id in self._at_gate:
-                    self._at_gate[part_id].written_ns = None
-                case Finished(_, part_id, outcome, held_back) if part_id in self._at_gate:
+                    self._reports.written(part_id, accepted_ns)
+                case Missed(_, part_id, _):
+                    self._reports.missed(part_id)
+                case Finished(_, part_id, outcome, held_back) if part_id in self._reports:
                     if held_back is not None:
                         self.counters["good_part_held_back"] += 1
                         self._happenings.note("good_part_held_back", f"part {part_id}: {held_back}")
-                    waiting = self._at_gate[part_id]
-                    waiting.finished, waiting.outcome = True, outcome
-                    self._report_gate(waiting, outcome)
+                    self._reports.finish(part_id, outcome)
                 case _:
                     pass  # what is wrong is among the alarms of the gates
         self._tell_happenings()
 
-    def _written(self, part_id: str, written_ns: int) -> None:
-        if part_id in self._at_gate:
-            self._at_gate[part_id].written_ns = written_ns
-            self.counters["gate_commands"] += 1
-
-    def _report_gate(self, waiting: _AtGate, outcome: GateOutcome | None) -> None:
-        report = GateReport(
-            part_id=waiting.verdict.part_id,
-            trigger_time_ns=waiting.verdict.trigger_time_ns,
-            command=waiting.verdict.gate,
-            written_ns=waiting.written_ns,
-            outcome=outcome,
-            reported_ns=time.monotonic_ns(),
-        )
-        parts = encode(report)
-        try:
-            self._outbox.append(report.record_id, parts)
-        except OutboxFullError:
-            self._full.occur(fill=1.0)
-            return
-        self._forget_report(report.part_id)
-        self._courier.send(report.record_id, parts, report.reported_ns)
-        self.counters["gate_reports"] += 1
-
     def _from_storage(self, message: AnyMessage, _payload: list[bytes], _peer: bytes) -> None:
         if isinstance(message, Recorded):
-            for record_id in self._courier.recorded(message):
-                self._outbox.confirm(record_id)
+            self._records.recorded(message)
 
     def _from_client(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
         """Do what a client of the OPC UA server orders, if its state and the PLC let it."""
@@ -480,17 +404,14 @@ class Decision(Service):
         detail = f"{message.method} by {message.who}" + (f": {message.detail}" if message.detail else "")
         logger().info("control", detail=detail)
         self._controls.order(message, standing, peer)
-        if message.method in GIVING_UP and self._outbox.fill <= _OUTBOX_ALMOST_FULL:
+        if message.method in GIVING_UP and not self._records.almost_full:
             for part in self._docket.close():
                 for camera in part.trigger.views:
                     part.answers.setdefault(camera, _stopped(part.trigger.part_id, camera))
                 self._judge(part)
         if message.method.startswith("Prepare") and message.recipe and message.recipe != self._recipes.active:
             self._changeover.activate(message.recipe, message.who)
-        try:
-            self._record(events.happened(self._station.station, self.name, "control", "INFO", detail))
-        except OutboxFullError:
-            self._full.occur(fill=1.0)
+        self._records.deliver(events.happened(self._station.station, self.name, "control", "INFO", detail))
         self._look_at_station(time.monotonic_ns())
 
     def _announce_job(self, *, refused: int = 0) -> None:
@@ -511,7 +432,7 @@ class Decision(Service):
                 wrong.append(f"camera {section.name} has no worker")
         if self._recipes.active is None:
             wrong.append("the PLC asks for an unknown job")
-        if self._outbox.fill > _OUTBOX_ALMOST_FULL:
+        if self._records.almost_full:
             wrong.append("verdicts cannot be kept")
         return wrong
 
