@@ -26,6 +26,14 @@ Point = tuple[Annotated[int, Field(ge=0, lt=2**15)], Annotated[int, Field(ge=0, 
 _GOLDEN = 0x9E3779B9
 
 
+def samples(sequence: int, every_parts: int) -> bool:
+    """Tell whether part `sequence` is the one in `every_parts`: always the same ones, evenly spread.
+
+    Those of a number are among those of any smaller one.
+    """
+    return (sequence * _GOLDEN & 0xFFFFFFFF) * every_parts < 1 << 32
+
+
 class Keep(BaseModel):
     """What is kept of each view of a part: its pixels, its anomaly map; of one in `every_parts` parts."""
 
@@ -35,8 +43,8 @@ class Keep(BaseModel):
     every_parts: int = Field(default=1, ge=1)
 
     def samples(self, sequence: int) -> bool:
-        """Tell whether part `sequence` is among those that are kept: always the same ones, evenly spread."""
-        return (sequence * _GOLDEN & 0xFFFFFFFF) * self.every_parts < 1 << 32
+        """Tell whether part `sequence` is among those that are kept."""
+        return samples(sequence, self.every_parts)
 
 
 _NOTHING = Keep(pixels=Fidelity.NONE, map=False)

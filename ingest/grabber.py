@@ -28,6 +28,7 @@ from config.messages import (
     Credit,
     Enlist,
     Expose,
+    Fidelity,
     Frame,
     Job,
     Loss,
@@ -38,12 +39,14 @@ from config.messages import (
     Verdict,
 )
 from config.service import Service
+from config.wishes import Wishes
 from ingest.camera import TriggerLine
 from ingest.crew import Crew
 from ingest.cursor import Cursor
 from ingest.evidence import Judged
 from ingest.keeper import Keeper
 from ingest.shutter import Shutter, Taken
+from ingest.wanted import Wanted
 
 if TYPE_CHECKING:
     from config.home import Home
@@ -79,6 +82,7 @@ class Grabber(Service):
         self._section = section
         self._recipes = home.read_recipes()
         self._run_id = home.read_run().run_id
+        self._wanted = Wanted(Wishes(home.runtime), camera, self.counters)
         self._crew = Crew()
         self._held: dict[str, _Held] = {}  # by part id
         self._job: Job | None = None
@@ -122,6 +126,7 @@ class Grabber(Service):
             self._probe(now_ns)
             self._announce_again(now_ns)
             self._keeper.tick(now_ns)
+            self._wanted.look(now_ns)
         if now_ns >= self._due_ns["enlist"]:
             self._due_ns["enlist"] = now_ns + _ENLIST_NS
             bus.send(self._decision, Enlist(camera=self._section.name, workers=len(self._crew.workers)))
@@ -342,7 +347,8 @@ class Grabber(Service):
         slot, live = held.frame.slot, self._is_live()
         if slot is not None:
             pixels = self._shutter.view(slot, held.frame.shape)
-            self._keeper.keep(Judged(slot, pixels, verdict, self._section.name, verdict.pixels, live))
+            fidelity = Fidelity.EXACT if self._wanted.takes(verdict) else verdict.pixels
+            self._keeper.keep(Judged(slot, pixels, verdict, self._section.name, fidelity, live))
 
     def _is_live(self) -> bool:
         rate_per_s = self._station.storage.live_images_per_s
