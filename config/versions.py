@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -115,6 +116,15 @@ class Versions:
     def recipe(self, digest: str) -> Recipe:
         """Return a version by its digest; its bundles have no paths."""
         return self._recipe(Version(digest=digest, bundles={}))
+
+    def changed_ns(self) -> int:
+        """Return when another version came into force for the last time, by the clock of the file system; 0: never."""
+        return self._index.stat().st_mtime_ns if self._index.exists() else 0
+
+    def kept_since(self, digest: str) -> datetime | None:
+        """Return when a version was kept for the first time; None where it is not kept."""
+        path = self._path(digest)
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
 
     def _kept(self) -> _Kept:
         return files.read(self._index, _Kept) if self._index.exists() else _NOTHING

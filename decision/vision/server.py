@@ -11,9 +11,9 @@ import gzip
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asyncua import ua
 from asyncua.common.node import Node
@@ -25,6 +25,7 @@ from asyncua.ua.status_codes import StatusCodes
 from config import recipe as recipes
 from config.errors import ConfigurationError
 from config.messages import Control, Controlled, Reason, Standing, Verdict
+from config.recipe import Recipe
 from config.station import Station
 from decision.certificates import application_uri, encoding
 from decision.vision import arguments
@@ -83,14 +84,28 @@ class _Machine:
         await self.current_id.write_value(self.members[name])
 
 
+class InForce(NamedTuple):
+    """The version of a recipe that counts, and when it was last modified."""
+
+    recipe: Recipe
+    modified: datetime
+
+
 class VisionServer:
     """A station as a vision system. `open` first, then tell it what happens; all in the same loop."""
 
-    def __init__(self, station: Station, modified: datetime, send: Callable[[Control | Denied], None]) -> None:
-        """Name the station, last `modified` then; recipes are read from its files. Orders are handed to `send`."""
+    def __init__(
+        self,
+        station: Station,
+        modified: datetime,
+        versions: Mapping[str, InForce],
+        send: Callable[[Control | Denied], None],
+    ) -> None:
+        """Name the station, last `modified` then, and its recipes as they are in force. Orders are handed to `send`."""
         self._station = station
         self._modified = modified
-        self._recipes = station.read_recipes()
+        self._versions = dict(versions)
+        self._recipes = {name: version.recipe for name, version in versions.items()}
         self._uri = f"urn:andon:{station.line}:{station.station}"
         controllers = station.opcua.controllers if station.opcua else {}
         self._server = Server(iserver=Sessions(user_manager=Callers(controllers)))
@@ -101,6 +116,7 @@ class VisionServer:
         self._job = Job()
         self._answers = Answers(self._results, self._recipes)
         self._orders = Orders(send, self._answers, lambda: self._job_id)
+        self._shown: dict[str, Node] = {}
         self._is_prepared: dict[str, Node] = {}
 
     async def open(self) -> None:
@@ -137,6 +153,17 @@ class VisionServer:
                 await self._prepare(prepared, method)
             for transition in path(self._state, state, method):
                 await self._go(transition, why)
+
+    async def renew(self, versions: Mapping[str, InForce]) -> None:
+        """Show the recipes in the versions that are in force now; those of a name that was not there are left out."""
+        async with self._turn:
+            for name in self._versions:
+                if name not in versions or versions[name] == self._versions[name]:
+                    continue
+                self._versions[name], self._recipes[name] = versions[name], versions[name].recipe
+                await self._describe(name)
+                if name == self._answers.prepared:
+                    await self._tell_prepared(name)
 
     async def answered(self, answer: Controlled) -> None:
         """Tell the client what became of its order, once that is shown."""
@@ -236,18 +263,21 @@ class VisionServer:
         return _Machine(current, await current.get_child("0:Id"), names)
 
     async def _add_recipe(self, folder: Node, name: str) -> Node:
-        recipe, file = self._recipes[name], self._station.recipes[name]
         own_name = ua.QualifiedName(name, ua.UInt16(self._own))
         node = await self._add(folder, "VisionSystem.RecipeManagement.Recipes", own_name, "RecipeType")
-        digest = recipes.digest(recipes.content(recipe))
-        modified = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        internal = recipe_id(name, recipe, digest)
-        self._answers.ids[name] = internal
-        await (await node.get_child(f"{self._vision}:InternalId")).write_value(internal)
-        await (await node.get_child(f"{self._vision}:LastModified")).write_value(modified)
+        self._shown[name] = node
         self._is_prepared[name] = await node.get_child(f"{self._vision}:IsPrepared")
         await self._is_prepared[name].write_value(False)
+        await self._describe(name)
         return node
+
+    async def _describe(self, name: str) -> None:
+        recipe, modified = self._versions[name]
+        internal = recipe_id(name, recipe, recipes.digest(recipes.content(recipe)))
+        self._answers.ids[name] = internal
+        node = self._shown[name]
+        await (await node.get_child(f"{self._vision}:InternalId")).write_value(internal)
+        await (await node.get_child(f"{self._vision}:LastModified")).write_value(modified)
 
     async def _prepare(self, name: str | None, method: str) -> None:
         if self._state is VisionState.READY or self._state.executing:
@@ -257,11 +287,14 @@ class VisionServer:
             await node.write_value(other == name)
         self._answers.prepared = name
         if name is not None:
-            fields = {
-                "InternalId": self._answers.ids[name],
-                "ExternalId": types.RecipeIdExternalDataType(Id=self._job_of(name)),
-            }
-            await self._tell("RecipePreparedEventType", f"recipe {name}", fields)
+            await self._tell_prepared(name)
+
+    async def _tell_prepared(self, name: str) -> None:
+        fields = {
+            "InternalId": self._answers.ids[name],
+            "ExternalId": types.RecipeIdExternalDataType(Id=self._job_of(name)),
+        }
+        await self._tell("RecipePreparedEventType", f"recipe {name}", fields)
 
     async def _go(self, transition: Transition, why: str) -> None:
         vision, automatic = self._machines

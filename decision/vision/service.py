@@ -12,7 +12,7 @@ from typing import Any
 
 import zmq
 
-from config import bus
+from config import bus, recipe
 from config.errors import ServiceError
 from config.home import Home
 from config.log import Condition
@@ -20,7 +20,7 @@ from config.mailbox import Mailbox
 from config.messages import AnyMessage, Control, Controlled, Standing, Verdict
 from config.service import Service
 from decision.vision.orders import Denied
-from decision.vision.server import VisionServer
+from decision.vision.server import InForce, VisionServer
 from decision.vision.states import VisionState, state_of
 
 _SILENT_NS = 2_000_000_000  # the decision stage says ten times a second how it stands
@@ -37,7 +37,8 @@ class Vision(Service):
         modified = datetime.fromtimestamp((home.path / "station.json").stat().st_mtime, UTC)
         self._orders: Mailbox[Control | Denied] = Mailbox()
         self._denied = Condition("control_denied", self.counters)
-        self._server = VisionServer(home.read_station(), modified, self._orders.put)
+        self._versions_ns = home.versions().changed_ns()
+        self._server = VisionServer(home.read_station(), modified, self._in_force(), self._orders.put)
         self._server_loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._server_loop.run_forever, name="opcua", daemon=True)
         self._standing: Standing | None = None
@@ -68,6 +69,10 @@ class Vision(Service):
         if told != self._told:
             self._told = told
             self._wait_for(self._server.stand(*told))
+        changed_ns = self.home.versions().changed_ns()
+        if changed_ns != self._versions_ns:
+            self._versions_ns = changed_ns
+            self._wait_for(self._server.renew(self._in_force()))
         for done in [one for one in self._waiting if one.done()]:
             self._waiting.discard(done)
             done.result()  # what it raised ends the process, and it is started again
@@ -83,6 +88,14 @@ class Vision(Service):
                 self.counters["close_timeout"] += 1
             self._server_loop.call_soon_threadsafe(self._server_loop.stop)
             self._thread.join(_CLOSE_S)
+
+    def _in_force(self) -> dict[str, InForce]:
+        versions, files = self.home.versions(), self.home.read_station().recipes
+        found = {}
+        for name, one in self.home.read_recipes().items():
+            since = versions.kept_since(recipe.digest(recipe.content(one)))
+            found[name] = InForce(one, since or datetime.fromtimestamp(files[name].stat().st_mtime, UTC))
+        return found
 
     def _from_decision(self, message: AnyMessage, _payload: list[bytes], _peer: bytes) -> None:
         if isinstance(message, Standing):

@@ -22,7 +22,7 @@ from test_opcua import certify, free_port
 
 from config import bus
 from config.errors import ConfigurationError
-from config.home import Home
+from config.home import Home, Run
 from config.messages import GateCommand, Judgement, Reason, Standing, Verdict, View
 from config.station import Station
 from decision.certificates import load
@@ -349,6 +349,22 @@ def test_recipes_are_listed_and_a_changeover_is_told(station: tuple[Decision, On
     assert recipes("", 1) == ["cap"]
     assert recipes("", 0) == ["bracket"]
     assert recipes("7", 2) == ["bracket"]
+
+
+def test_a_version_that_comes_into_force_is_shown_and_told(home: Home, station: tuple[Decision, Onlooker]) -> None:
+    decision, onlooker = station
+    decision.stands(Standing(state="READY", recipe="cap"))
+    running, versions = home.read_station(), home.versions()
+    home.write_run(Run(run_id="1"))
+    in_force = versions.begin("1", running)
+    newer = in_force["cap"].model_copy(update={"version": 4})
+    versions.take("cap", versions.copy(newer))
+    node = "3:press/vision:RecipeManagement/vision:Recipes/3:cap"
+    while (prepared := onlooker.event("recipe"))["InternalId"]["version"] != "4":
+        pass
+    assert prepared["InternalId"]["id"] == "cap"
+    assert onlooker.ask(read=f"{node}/vision:InternalId")["value"]["version"] == "4"
+    assert onlooker.ask(read=f"{node}/vision:IsPrepared")["value"] is True
 
 
 def test_who_is_no_controller_can_change_nothing(station: tuple[Decision, Onlooker]) -> None:
