@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +63,10 @@ class Suspects(NamedTuple):
 
 
 def write(folder: Path, suspects: Suspects, name: str, channels: Channels) -> Path:
-    """Write `suspects.html`, which stands alone, with pictures; raise StoreError where that fails."""
+    """Write `suspects.html`, which stands alone, and `suspects.json` with its pictures beside; return the page's path.
+
+    Raise StoreError where they cannot be written.
+    """
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("inference.training", "."),
         autoescape=True,
@@ -70,26 +74,63 @@ def write(folder: Path, suspects: Suspects, name: str, channels: Channels) -> Pa
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    outlying, unusual = (
+        [(one, encode_png(np.hstack(_views(one, suspects, channels)))) for one in shown]
+        for shown in (suspects.outlying[:SHOWN], suspects.unusual)
+    )
+    alike = [
+        (pair, encode_png(np.hstack([_view(path, channels) for path in pair[:2]]))) for pair in suspects.alike[:SHOWN]
+    ]
     page = pages.get_template("suspects.html").render(
         name=name,
         suspects=suspects,
-        outlying=_pictures(suspects.outlying[:SHOWN], suspects, channels),
-        unusual=_pictures(suspects.unusual, suspects, channels),
-        alike=[
-            (pair, _embedded(_beside([_view(path, channels) for path in pair[:2]]))) for pair in suspects.alike[:SHOWN]
-        ],
+        outlying=[(one, _embedded(png)) for one, png in outlying],
+        unusual=[(one, _embedded(png)) for one, png in unusual],
+        alike=[(pair, _embedded(png)) for pair, png in alike],
     )
     path = folder / "suspects.html"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        for kind, found in (("outlying", outlying), ("unusual", unusual), ("alike", alike)):
+            for number, (_, png) in enumerate(found):
+                files.write(folder / "pictures" / f"{kind}-{number}.png", png)
+        files.write(folder / "suspects.json", json.dumps(_facts(suspects)).encode())
         files.write(path, page.encode())
     except OSError as error:
         raise StoreError(f"{path}: the report cannot be written: {error.strerror}") from error
     return path
 
 
-def _pictures(shown: Sequence[Outlying], suspects: Suspects, channels: Channels) -> list[tuple[Outlying, str]]:
-    return [(one, _embedded(_beside(_views(one, suspects, channels)))) for one in shown]
+def _facts(suspects: Suspects) -> dict[str, object]:
+    """Return what was found in plain values; an image that has a picture names it."""
+
+    def picture(kind: str, number: int) -> str | None:
+        return f"{kind}-{number}.png" if number < SHOWN else None
+
+    def scored(kind: str, found: Sequence[Outlying]) -> list[dict[str, object]]:
+        return [
+            {"image": one.path.name, "score": one.score, "picture": picture(kind, number)}
+            for number, one in enumerate(found)
+        ]
+
+    return {
+        "images": suspects.images,
+        "checked": suspects.checked,
+        "limit": suspects.limit,
+        "review_above": suspects.review_above,
+        "review_above_without": suspects.review_above_without,
+        "outlying": scored("outlying", suspects.outlying),
+        "unusual": scored("unusual", suspects.unusual),
+        "alike": [
+            {
+                "image": pair.second.name,
+                "like": pair.first.name,
+                "similarity": pair.similarity,
+                "picture": picture("alike", number),
+            }
+            for number, pair in enumerate(suspects.alike)
+        ],
+    }
 
 
 def _views(one: Outlying, suspects: Suspects, channels: Channels) -> Sequence[Frame]:
@@ -110,10 +151,6 @@ def _view(path: Path, channels: Channels) -> Frame:
     colour_bgr = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if channels == 1 else frame
     width_px = max(1, round(frame.shape[1] * SIDE_PX / frame.shape[0]))
     return np.asarray(cv2.resize(colour_bgr, (width_px, SIDE_PX), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _beside(views: Sequence[Frame]) -> bytes:
-    return encode_png(np.hstack(views))
 
 
 def _embedded(png: bytes) -> str:
