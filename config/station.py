@@ -7,10 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from config import files, gates, recipe
+from config import files, gates, recipe, shifts
 from config.errors import ConfigurationError
 from config.gates import BeltSection, EncoderSection, GateSection, IoSection
 from config.recipe import Recipe
+from config.shifts import Shift
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
 
@@ -220,6 +221,7 @@ class Station(Section):
     decision: DecisionSection = DecisionSection()
     simulation: SimulationSection | None = None
     console: ConsoleSection = ConsoleSection()
+    shifts: tuple[Shift, ...] = shifts.DEFAULT
     report: ReportSection | None = None
     opcua: OpcuaSection | None = None
     storage: StorageSection = StorageSection()
@@ -235,6 +237,11 @@ class Station(Section):
         for name in wanted:
             if name not in self.recipes:
                 raise ValueError(f"recipe {name!r} is not among recipes: {', '.join(self.recipes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _shifts_differ(self) -> Self:
+        shifts.check(self.shifts)
         return self
 
     @model_validator(mode="after")

@@ -108,7 +108,9 @@ class Worker(Service):
 
     def tick(self, now_ns: int) -> None:
         """Grant credit and run the most urgent batch."""
+        self.counters["frames_waiting"] = len(self._batcher)
         if now_ns >= self._credit_due_ns:
+            self.counters["credit"] = max(0, self._buckets[-1] * len(self._cameras) - len(self._batcher))
             self._credit_due_ns = now_ns + _CREDIT_NS
             for camera, taker in self._cameras.items():
                 known = camera not in self._clocks or self._clocks[camera].offset_ns is not None

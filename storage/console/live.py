@@ -18,9 +18,12 @@ from config.errors import StoreError
 from config.log import Condition
 from config.messages import GateOutcome, Health, Judgement, Verdict
 from config.station import Station
+from storage.alarms import Acknowledgement
 from storage.console import andon
 from storage.console.models import (
+    Board,
     Light,
+    LiveAlarm,
     LiveGate,
     LivePart,
     PartChange,
@@ -42,6 +45,7 @@ _STATUS_S = 1.0
 _PICTURES_S = 0.25
 _AWAITED = 64  # parts whose pictures are still looked for
 _RETRY_S = 0.5
+_ALARMS = 50  # that are shown
 _QUEUE = 400  # events that a browser may be behind
 
 
@@ -97,6 +101,8 @@ class LiveFeed:
         self._closed = False
         self._health: dict[str, Health] = {}
         self._tally: dict[str, str] = {}
+        self._board: Board | None = None
+        self.alarms: tuple[LiveAlarm, ...] = ()
         self.away: str | None = "Redis has not answered yet"
 
     @property
@@ -113,6 +119,22 @@ class LiveFeed:
     def services(self) -> tuple[str, ...]:
         """The processes that must run."""
         return self._names
+
+    @property
+    def changes(self) -> int:
+        """How many changes of parts there were."""
+        return self._number
+
+    def post(self, board: Board) -> None:
+        """Show all browsers what PostgreSQL knows."""
+        self._board = board
+        self._tell("board", board)
+
+    def acknowledge(self, made: Acknowledgement) -> None:
+        """Show all browsers that somebody has seen an alarm."""
+        if self._board is not None:
+            others = tuple(one for one in self._board.acknowledged if one.event_id != made.event_id)
+            self.post(self._board.model_copy(update={"acknowledged": (*others, made)}))
 
     def light(self) -> Light:
         """Return the andon light."""
@@ -147,6 +169,7 @@ class LiveFeed:
             except StoreError as error:
                 self.away = str(error)
                 self._health = {}
+                self.alarms = ()
                 self._redis_down.occur(error=str(error))
                 self._tell("status", self.status())
                 await asyncio.sleep(_RETRY_S)
@@ -171,12 +194,16 @@ class LiveFeed:
             unseen=self._counted("UNSEEN"),
             parts_per_minute=round(60 * len(self._times) / _RATE_S, 1),
             latency_p50_ms=percentile(latencies, 0.5),
+            latency_p99_ms=percentile([part.trigger_to_verdict_ms for part in self._parts.values()], 0.99),
             latency_max_ms=max(latencies, default=None),
+            frames_waiting=self._summed("frames_waiting"),
+            credit=self._summed("credit"),
             product=last.product if last else None,
             recipe=last.recipe if last else None,
             recipe_version=last.recipe_version if last else None,
             backlog_bytes=journal.get("journal_backlog_bytes", 0),
             backlog_s=journal.get("journal_backlog_s", 0),
+            alarms=self.alarms,
         )
 
     async def _follow(self) -> None:
@@ -190,6 +217,7 @@ class LiveFeed:
                 status_s = now_s + _STATUS_S
                 self._health = await self._streams.health(self._names)
                 self._tally = await self._streams.counters()
+                self.alarms = tuple(map(LiveAlarm.of, (await self._streams.alarms())[:_ALARMS]))
                 self._tell("status", self.status())
             self._take(await self._streams.read(_BLOCK_MS))
 
@@ -247,20 +275,23 @@ class LiveFeed:
         if epoch == self._epoch and number.isdecimal():
             seen = int(number)
             yield _event("status", self.status())
+            if self._board is not None:
+                yield _event("board", self._board)
             for part in self._parts.values():
                 if self._numbers[part.part_id] > seen:
                     yield _event("part", part, self._id(self._numbers[part.part_id]))
         else:
-            yield _event("snapshot", Snapshot(status=self.status(), parts=self._shown()), self._id(self._number))
+            snapshot = Snapshot(status=self.status(), board=self._board, parts=self._shown())
+            yield _event("snapshot", snapshot, self._id(self._number))
 
     def _shown(self) -> tuple[LivePart, ...]:
         parts = list(self._parts.values())
         older = [part for part in parts[:-_SHOWN] if part.verdict is not Judgement.PASS]
         return (*older[-_HELD:], *parts[-_SHOWN:])
 
-    def _tell(self, kind: str, message: Status | LivePart | PartChange) -> None:
+    def _tell(self, kind: str, message: Status | Board | LivePart | PartChange) -> None:
         identity = None
-        if not isinstance(message, Status):
+        if isinstance(message, LivePart | PartChange):
             self._number += 1
             self._numbers[message.part_id] = self._number
             identity = self._id(self._number)
@@ -275,6 +306,9 @@ class LiveFeed:
     def _counted(self, name: str) -> int:
         count = self._tally.get(name, "")
         return int(count) if count.isdecimal() else 0
+
+    def _summed(self, name: str) -> int:
+        return sum(health.counters.get(name, 0) for health in self._health.values())
 
     def _id(self, number: int) -> str:
         return f"{self._epoch}-{number}"

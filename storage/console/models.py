@@ -8,9 +8,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.messages import GateCommand, GateOutcome, GateReport, Judgement, Reason, Verdict, View
+from config.events import Severity
+from config.messages import Event, GateCommand, GateOutcome, GateReport, Judgement, Reason, Verdict, View
+from storage.alarms import Acknowledgement
 from storage.console.andon import Andon, LineState
 from storage.query.answers import Region
+from storage.query.products import ProductCounts
 
 Picture = Literal["image", "live"]
 
@@ -120,6 +123,40 @@ class Light(_Answer):
         return cls(state=light.state, causes=light.causes)
 
 
+class LiveAlarm(_Answer):
+    """A condition that is on."""
+
+    event_id: str
+    time: datetime
+    service: str
+    name: str
+    severity: Severity
+    detail: str
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """Return the condition that an event began."""
+        return cls(
+            event_id=event.event_id,
+            time=local(datetime.fromtimestamp(event.time_ns / 1e9, UTC)),
+            service=event.service,
+            name=event.name,
+            severity=event.severity,
+            detail=event.detail,
+        )
+
+
+class Board(_Answer):
+    """The present shift, and which alarms were acknowledged; as of `counted`."""
+
+    shift: str
+    began: datetime
+    ends: datetime
+    counted: datetime
+    products: tuple[ProductCounts, ...]
+    acknowledged: tuple[Acknowledgement, ...]
+
+
 class Status(_Answer):
     """The station at this moment."""
 
@@ -132,18 +169,23 @@ class Status(_Answer):
     unseen: int  # parts whose way at the gate the PLC did not report
     parts_per_minute: float
     latency_p50_ms: float | None  # trigger to verdict, of the last parts
+    latency_p99_ms: float | None  # of the last 500
     latency_max_ms: float | None
+    frames_waiting: int  # with all workers, for their batches
+    credit: int  # frames that the workers would take at once beside them
     product: str | None  # of the last part
     recipe: str | None
     recipe_version: int | None
     backlog_bytes: int  # what PostgreSQL does not have yet; it is safe in the journal
     backlog_s: int  # for how long the oldest of it has waited
+    alarms: tuple[LiveAlarm, ...]  # the newest first
 
 
 class Snapshot(_Answer):
     """What a browser starts from."""
 
     status: Status
+    board: Board | None  # None: not counted yet
     parts: tuple[LivePart, ...]  # oldest first
 
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from config.errors import MessageError, StoreError
 from config.log import Condition
-from config.messages import GateReport, Group, Health, Verdict, from_json
+from config.messages import Event, GateReport, Group, Health, Verdict, from_json
 from storage.live import Keys
 
 _TIMEOUT_S = 2.0
@@ -77,6 +77,15 @@ class Streams:
             raise _away(error) from error
         decoded = (self._decode(Health, text) for text in found if text is not None)
         return {health.service: health for health in decoded if health is not None}
+
+    async def alarms(self) -> list[Event]:
+        """Return the beginnings of the conditions that are on, the newest first."""
+        try:
+            found = cast("list[bytes]", await self._redis.hvals(self._keys.alarms))
+        except RedisError as error:
+            raise _away(error) from error
+        decoded = [event for text in found if (event := self._decode(Event, text)) is not None]
+        return sorted(decoded, key=lambda event: (-event.time_ns, event.event_id))
 
     async def counters(self) -> dict[str, str]:
         """Return the counters of the present run, and `run`."""

@@ -19,11 +19,12 @@ from sqlalchemy import URL, Connection, Row, create_engine, select, text
 from config.errors import InputError, StoreError
 from config.messages import Judgement
 from storage.failures import translated
-from storage.query import counting, summaries
+from storage.query import counting, products, summaries
 from storage.query.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates, Seen, Summary
 from storage.query.filters import Filter
 from storage.query.lines import complete, find, read_map, times_of_images, whole
 from storage.query.lines import lines as lines_of
+from storage.query.products import ProductCounts
 from storage.query.search import Key, Search, search
 from storage.schema import WHOLE, image, seen, view
 
@@ -154,6 +155,11 @@ class QueryService:
         with self._connected() as connection:
             wanted = search(connection, chosen)
             return counting.rates(wanted, bucket) if wanted else Rates(bucket=bucket, points=())
+
+    def by_product(self, station: str, since: datetime) -> tuple[ProductCounts, ...]:
+        """Return what a station judged since a time, by product; the one with the most parts first."""
+        with self._connected() as connection:
+            return products.by_product(connection, station, since)
 
     def choices(self) -> Choices:
         """Return what there is to choose from."""
