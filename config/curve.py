@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zmq
@@ -13,6 +11,8 @@ import zmq
 from config.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zmq.auth.thread import ThreadAuthenticator
 
     from config.bus import Context, Socket
@@ -49,7 +49,7 @@ class Keys:
         if others:
             raise ConfigurationError(f"{path}: the bus's keys are open to other accounts: chmod 600 it")
         if [len(line) for line in lines] != [_KEY_CHARACTERS] * 2 or zmq.curve_public(lines[1]) != lines[0]:
-            raise ConfigurationError(f"{path}: not a key pair: `python -m config.curve FILE` makes one")
+            raise ConfigurationError(f"{path}: not a key pair: `andon keys FILE` makes one")
         return Keys(*lines)
 
     def guard(self, context: Context) -> ThreadAuthenticator:
@@ -82,7 +82,3 @@ class _Only:
     def callback(self, _domain: str, key: bytes) -> bool:
         """Tell whether the client's key (Z85) is the station's."""
         return key == self._public
-
-
-if __name__ == "__main__":
-    Keys.make(Path(sys.argv[1]))

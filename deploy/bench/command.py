@@ -1,4 +1,4 @@
-"""`andon bench [NAME] [--rows N] [--minutes M] [--json]`: run one bench, or all."""
+"""`andon bench [NAME] [--rows N] [--minutes M] [--plots DIR] [--json]`: run one bench, or all."""
 
 from __future__ import annotations
 
@@ -28,5 +28,8 @@ def bench(arguments: argparse.Namespace) -> int:
         report: Report = importlib.import_module(f"deploy.bench.{name}").run(**size)
         sys.stdout.write((report.as_json() if arguments.json else report.as_text()) + "\n")
         sys.stdout.flush()
+        if arguments.plots:
+            for path in importlib.import_module("deploy.bench.plots").write(report, arguments.plots):
+                sys.stderr.write(f"{path}\n")
         reached &= report.reached
     return 0 if reached else EXIT_FAILURE

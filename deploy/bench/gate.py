@@ -27,6 +27,7 @@ _POINTS = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 def run() -> Report:
     """Measure all conditions that this machine allows, then the demo station at its own pace (about half load)."""
     figures: dict[str, float] = {}
+    samples: dict[str, list[float]] = {}
     notes = []
     conditions = [condition for condition in CONDITIONS if fifo_allowed() or not condition.fifo]
     if len(conditions) < len(CONDITIONS):
@@ -34,6 +35,7 @@ def run() -> Report:
     for condition in conditions:
         measured = measure(condition, _PARTS, libmodbus())
         figures |= _figures(condition.suffix, measured)
+        samples |= {f"{name}{condition.suffix}": values for name, values in measured.intervals_ms.items()}
         notes.append(f"PLC side{condition.suffix.replace('_', ' ')}: {measured.observer}")
     for condition in conditions:
         if not condition.loaded:  # it loads the machine itself
@@ -43,7 +45,7 @@ def run() -> Report:
         Target("verdict_to_plc_p99_loaded_fifo_ms", 3.0, at_least=False),
         Target("overhead_p99_ms", 3.0, at_least=False),
     ]
-    return Report("gate", figures, tuple(one for one in targets if one.figure in figures), tuple(notes))
+    return Report("gate", figures, tuple(one for one in targets if one.figure in figures), tuple(notes), samples)
 
 
 def _figures(suffix: str, measured: Measured) -> dict[str, float]:

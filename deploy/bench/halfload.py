@@ -27,8 +27,11 @@ _PICTURES = 8
 Pixels = npt.NDArray[np.uint8]
 
 
-def figures() -> dict[str, float]:
-    """Run the demo's first product at half of what a worker can judge; raise ServiceError if a part is a FAULT."""
+def measure() -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Run the demo's first product at half of what a worker can judge, and return figures and the times behind them.
+
+    Raise ServiceError if a part is a FAULT.
+    """
     demo = stations.read(None)
     ((camera, view),) = demo.read_recipes()[demo.recipe].views.items()
     bundle = Bundle.open(view.bundle, TrustStore.load(extra=stations.DEMO_KEYS))
@@ -45,7 +48,8 @@ def figures() -> dict[str, float]:
     bare_ms += _run_paced(engine, picture, _BARE_S, period_s)
     if seen.faults:
         raise ServiceError(f"parts were not judged at half load: {dict(seen.faults)}")
-    return _told(seen, bare_ms, period_s)
+    times_ms = {"trigger to verdict": seen.trigger_to_verdict_ms, "bare session": bare_ms}
+    return _told(seen, bare_ms, period_s), times_ms
 
 
 def _told(seen: Seen, bare_ms: list[float], period_s: float) -> dict[str, float]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -32,6 +32,7 @@ class Report:
     figures: dict[str, float]
     targets: tuple[Target, ...] = ()
     notes: tuple[str, ...] = ()  # how it was measured, where that differs from machine to machine
+    samples_ms: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)  # times behind percentiles
 
     @property
     def reached(self) -> bool:
