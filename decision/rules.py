@@ -124,7 +124,7 @@ def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[
             judge_view(camera, part.answers.get(camera), view, rules.limits[camera], rules.zones[camera])
             for camera, view in rules.recipe.views.items()
         )
-    verdict, reasons = _combine(views, recipe.reject_views if recipe else 1)
+    verdict, reasons = combine(views, recipe.reject_views if recipe else 1)
     if now_ns > trigger.deadline_ns and verdict is not Judgement.FAULT:
         verdict, reasons = Judgement.FAULT, (Reason.LATE,)  # right, and too late to be relied on
     keep = recipes.kept(recipe, verdict, trigger.sequence)
@@ -160,7 +160,7 @@ def judge(part: OpenPart, rules: Rules | None, line: str, now_ns: int) -> tuple[
     )
 
 
-def _combine(views: Sequence[View], reject_views: int) -> tuple[Judgement, tuple[Reason, ...]]:
+def combine(views: Sequence[View], reject_views: int) -> tuple[Judgement, tuple[Reason, ...]]:
     """Return the worst verdict of the views and its reasons; too few rejecting views make a REVIEW, never a PASS."""
     verdict = next((one for one in _WORST_FIRST if any(view.verdict is one for view in views)), Judgement.PASS)
     reasons = tuple(dict.fromkeys(reason for view in views if view.verdict is verdict for reason in view.reasons))

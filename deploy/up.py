@@ -131,7 +131,7 @@ def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbo
     first = [
         daemon("storage", "storage", stops=2),
         daemon("decision", "decision"),
-        daemon("console", "storage.console"),
+        daemon("console", "deploy.console"),
     ]
     if station.opcua:
         first.append(daemon("opcua", "decision.vision"))

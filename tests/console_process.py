@@ -184,7 +184,7 @@ def _view(
 
 
 class ConsoleProcess:
-    """`python -m storage.console` as the supervisor runs it."""
+    """`python -m deploy.console` as the supervisor runs it."""
 
     def __init__(self, storage_: Storage, **console: object) -> None:
         self.home = storage_.home
@@ -262,7 +262,7 @@ class ConsoleProcess:
 
     def _popen(self, more: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "storage.console", "--home", str(self.home.path)]
+            command = [sys.executable, "-m", "deploy.console", "--home", str(self.home.path)]
             return subprocess.Popen(command, env=self._environment | more, stderr=log)
 
 

@@ -19,7 +19,7 @@ PROCESSES = {
     "worker": "-m inference",
     "decision": "-m decision",
     "storage": "-m storage --home",
-    "console": "-m storage.console",
+    "console": "-m deploy.console",
     "plc": "-m deploy.plc ",
     "postgres": "postgres -D",
     "valkey": "valkey-server",

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from sqlalchemy import URL
 
 from config.home import Home
+from config.messages import Judgement
+from config.recipe import Recipe
 from config.station import Station
 from storage.console.live import LiveFeed
 from storage.live import LiveImages
 from storage.query import QueryService
+from storage.query.recent import RecentPart
+
+
+@dataclass(frozen=True)
+class Told:
+    """What another recipe would have made of a stored part; no verdict where that cannot be told, and `why` not."""
+
+    verdict: Judgement | None
+    why: str | None = None
+
+
+class Hindsight(Protocol):
+    """Stored parts ready to be judged again, as often as asked."""
+
+    def judge(self, draft: Recipe) -> list[Told]:
+        """Tell of each part what `draft` would have made of it; raise ConfigurationError for a wrong picture."""
+
+
+class Judging(Protocol):
+    """The decision stage's own rules, which this room does not import: whoever composes the console hands them in."""
+
+    def recall(self, parts: Sequence[RecentPart], then: Callable[[str], Recipe | None]) -> Hindsight:
+        """Make parts ready; `then` returns a recipe by the digest that a part was judged by, None where it is lost."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,7 @@ class Console:
     live: LiveImages
     query: QueryService
     counters: Counter[str]
+    judging: Judging
 
     @property
     def private(self) -> bool:

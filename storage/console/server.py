@@ -24,7 +24,7 @@ from config.service import Service, notify
 from config.station import ConsoleSection
 from storage.addresses import database_url, redis_url
 from storage.console.app import make_app
-from storage.console.context import Console
+from storage.console.context import Console, Judging
 from storage.console.live import LiveFeed
 from storage.live import LiveImages
 from storage.query import QueryService
@@ -38,8 +38,9 @@ _BACKLOG = 256
 class ConsoleServer(Service):
     """Serve the console until told to stop; PostgreSQL and Redis may come and go meanwhile."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, judging: Judging) -> None:
         super().__init__("console", home)
+        self._judging = judging
 
     def run(self) -> None:
         """Serve; the loop is asyncio's, since that is what uvicorn turns in."""
@@ -55,6 +56,7 @@ class ConsoleServer(Service):
             live=LiveImages(redis, station.station),
             query=QueryService(database, connect(station.storage.images, station.station)),
             counters=self.counters,
+            judging=self._judging,
         )
         listening = _listen(station.console)
         gc.freeze()  # what is loaded by now stays: to go through all of it again and again takes 60 ms each time

@@ -351,7 +351,7 @@ def test_the_console_switches_for_its_own_page_alone(made: tuple[Line, LeadingPl
     line.home.write_station(running.model_copy(update={"console": running.console.model_copy(update={"port": port})}))
     environment = {**os.environ, "ANDON_DATABASE_URL": url, "ANDON_REDIS_URL": servers.valkey.url}
     console = subprocess.Popen(
-        [sys.executable, "-m", "storage.console", "--home", str(line.home.path)], env=environment, stderr=line.log
+        [sys.executable, "-m", "deploy.console", "--home", str(line.home.path)], env=environment, stderr=line.log
     )
 
     def ask(method: str, path: str, body: str = "", **headers: str) -> tuple[int, Any]:
