@@ -82,7 +82,7 @@ class Grabber(Service):
         self._section = section
         self._recipes = home.read_recipes()
         self._run_id = home.read_run().run_id
-        self._wanted = Wanted(Wishes(home.runtime), camera, self.counters)
+        self._wishes = Wanted(Wishes(home.runtime), camera, self.counters)
         self._crew = Crew()
         self._held: dict[str, _Held] = {}  # by part id
         self._job: Job | None = None
@@ -126,7 +126,7 @@ class Grabber(Service):
             self._probe(now_ns)
             self._announce_again(now_ns)
             self._keeper.tick(now_ns)
-            self._wanted.look(now_ns)
+            self._wishes.look(now_ns)
         if now_ns >= self._due_ns["enlist"]:
             self._due_ns["enlist"] = now_ns + _ENLIST_NS
             bus.send(self._decision, Enlist(camera=self._section.name, workers=len(self._crew.workers)))
@@ -347,7 +347,7 @@ class Grabber(Service):
         slot, live = held.frame.slot, self._is_live()
         if slot is not None:
             pixels = self._shutter.view(slot, held.frame.shape)
-            fidelity = Fidelity.EXACT if self._wanted.takes(verdict) else verdict.pixels
+            fidelity = Fidelity.EXACT if self._wishes.takes(verdict) else verdict.pixels
             self._keeper.keep(Judged(slot, pixels, verdict, self._section.name, fidelity, live))
 
     def _is_live(self) -> bool:
