@@ -1,4 +1,4 @@
-"""Workers on another machine: over TCP, and by a monotonic clock that is not the station's."""
+"""Workers on another machine: over TCP, encrypted, and by a monotonic clock that is not the station's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from live_servers import state_folder
 from station_process import ANDON, StationProcess, assert_whole
 
+from config.curve import Keys
 from deploy import stations
 
 AHEAD_S = 500_000
@@ -20,7 +21,7 @@ PARTS = 20
 
 
 def listening(folder: Path) -> Path:
-    """Write the demo's station file with no worker of its own."""
+    """Write the demo's station file with no worker of its own, and keys for its bus."""
     demo = stations.DEMO.parent
     for file in demo.iterdir():
         if file.is_file():
@@ -31,7 +32,8 @@ def listening(folder: Path) -> Path:
     file = folder / "station.toml"
     text = stations.DEMO.read_text().replace("count = 2", f'count = 0\nlisten = "tcp://127.0.0.1:{port}"')
     assert "listen" in text
-    file.write_text(text)
+    Keys.make(folder / "bus.keys")
+    file.write_text(f'bus_keys = "bus.keys"\n{text}')
     return file
 
 
