@@ -1,4 +1,4 @@
-"""Ask the running station for its recipes, and for another one: what `andon recipe` and the console do."""
+"""Ask the running station for its recipes, and for another one or another version: what commands and console do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import zmq
 
 from config import bus
-from config.errors import InputError, ServiceError
-from config.messages import Activate, Recipes, decode
+from config.errors import ConflictError, InputError, ServiceError
+from config.messages import Activate, Adopt, Recipes, decode
 
 if TYPE_CHECKING:
     from config.home import Home
@@ -29,11 +29,22 @@ def activate(home: Home, recipe: str, by: str) -> Recipes:
     return answer
 
 
-def _ask(home: Home, question: Activate) -> Recipes:
+def adopt(home: Home, wanted: Adopt, content: str) -> Recipes:
+    """Have `content` put in force; raise ConflictError where another one was by then, and as `activate` does."""
+    answer = _ask(home, wanted, content.encode())
+    if answer.problem is not None:
+        found = next((one for one in answer.recipes if one.name == wanted.recipe), None)
+        if found is not None and found.digest != wanted.based_on:
+            raise ConflictError(answer.problem)
+        raise InputError(answer.problem)
+    return answer
+
+
+def _ask(home: Home, question: Activate | Adopt, *payload: bytes) -> Recipes:
     asking = bus.Bus(home.keys())
     try:
         socket = asking.connect(zmq.DEALER, home.endpoint("requests"))
-        bus.send(socket, question)
+        bus.send(socket, question, payload)
         if not socket.poll(_WITHIN_MS):
             what = "does not answer: it does not run, or hangs"
             raise ServiceError(f"{home.path}: the decision stage of this station {what}; see `andon up`, and --home")

@@ -5,7 +5,8 @@ AndonError
 │   └── MissingExtraError   a plug-in's SDK is not installed: names the pip extra that brings it
 ├── InputError              an image, bundle, message or argument is not what it must be
 │   ├── BundleError         a bundle is damaged, unsigned, unproven or of another format
-│   └── MessageError        a message on the bus does not decode
+│   ├── MessageError        a message on the bus does not decode
+│   └── ConflictError       what a change was based on is no longer so: look again
 ├── DeviceError             a camera, PLC or accelerator does not answer as it must
 ├── StoreError              PostgreSQL, Redis, the journal's disk or the image store does not answer as it must
 │   └── ImageLostError      an image's bytes are gone or damaged: asking again cannot help
@@ -51,6 +52,10 @@ class BundleError(InputError):
 
 class MessageError(InputError):
     """A message on the bus does not decode."""
+
+
+class ConflictError(InputError):
+    """What a change was based on is no longer so: somebody else was quicker, and it must be looked at again."""
 
 
 class DeviceError(AndonError):

@@ -368,6 +368,27 @@ class Recorded(Message, frozen=True, kw_only=True):
     journalled_ns: Int64  # monotonic: when they were on disk
 
 
+class Appearance(Message, frozen=True, kw_only=True):
+    """What some images of one camera and product looked like, summed since the last one (inference → storage)."""
+
+    kind: ClassVar[str] = "appearance/1"
+    service: str
+    station: str
+    camera: str
+    product: str
+    time_ns: UnixNs
+    frames: Count
+    brightness_sum: float  # of mean gray values, 0 to 255
+    brightness_squares: float
+    focus_sum: float  # of variances of the Laplacian
+    focus_squares: float
+
+    @property
+    def record_id(self) -> str:
+        """Name the record."""
+        return f"appearance:{self.service}:{self.camera}:{self.product}:{self.time_ns}"
+
+
 State = Literal["STARTING", "READY", "DEGRADED", "STOPPING"]
 
 
@@ -388,6 +409,19 @@ class Activate(Message, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "activate/1"
     recipe: str | None
+    by: str
+
+
+class Adopt(Message, frozen=True, kw_only=True):
+    """A person wants this content of a recipe in force (console → decision); payload: the content, as UTF-8.
+
+    It counts unless another content than `based_on` (a digest) is in force by then. It gets a version of its own,
+    unless it was in force before. The answer is Recipes.
+    """
+
+    kind: ClassVar[str] = "adopt/1"
+    recipe: str
+    based_on: str
     by: str
 
 
@@ -489,9 +523,11 @@ AnyMessage = (
     | Evidence
     | Event
     | Recorded
+    | Appearance
     | Health
     | Standing
     | Activate
+    | Adopt
     | Recipes
     | Control
     | Controlled

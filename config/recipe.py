@@ -254,12 +254,20 @@ def from_content(content: str, bundle: Callable[[str | None], Path], picture: Ca
 
     `bundle` is asked by digest (None: the view pins none). Raise pydantic's ValidationError if it is no recipe.
     """
-    said = json.loads(content)
-    for view in said["views"].values():
-        view["bundle"] = bundle(view["bundle_digest"])
-        for holder, field in ((view, "roi"), *((zone, "mask") for zone in view.get("zones", ()))):
-            if holder[field]:
-                holder[field] = picture(base64.b64decode(holder[field]))
+    try:
+        said = json.loads(content)
+    except (ValueError, RecursionError):
+        return Recipe.model_validate(content)  # says that it is no recipe
+    for view in _tables(said, "views"):
+        view["bundle"] = bundle(view.get("bundle_digest"))
+        zones = view.get("zones") or ()
+        masks = ((zone, "mask") for zone in zones if isinstance(zone, dict)) if isinstance(zones, (list, tuple)) else ()
+        for holder, field in ((view, "roi"), *masks):
+            if isinstance(holder.get(field), str) and holder[field]:
+                try:
+                    holder[field] = picture(base64.b64decode(holder[field], validate=True))
+                except ValueError:
+                    holder[field] = {"base64": False}  # no path: pydantic names the field
     return Recipe.model_validate(said)
 
 
@@ -300,6 +308,12 @@ def read(path: Path) -> Recipe:
         return (path.parent / file).resolve()
 
     return moved(recipe, absolute, absolute)
+
+
+def _tables(said: object, field: str) -> list[dict[str, Any]]:
+    """Return the tables of the table `field`, as far as there are any."""
+    found = said.get(field) if isinstance(said, dict) else None
+    return [table for table in found.values() if isinstance(table, dict)] if isinstance(found, dict) else []
 
 
 def _said(model: BaseModel, later: tuple[str, ...]) -> dict[str, Any]:

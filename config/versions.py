@@ -1,9 +1,10 @@
 """The versions of recipes that are in force, in the state folder: an edited file counts once it is taken, not before.
 
-versions/in_force.json   which version of each recipe counts in this run, all that ever did, and what a person chose
+versions/in_force.json   which version of each recipe counts in this run, all that ever did, and what people decided
 versions/HEX.json        a version's content (`config/recipe.py`), named by its digest; never removed
 versions/HEX.picture     a picture that it names, as a file again
 
+What a person has put in force instead of what a recipe's file says counts until the file says something else than then.
 The decision stage alone writes here, before it judges by a version. Every process of the run reads its recipes from
 here: one that is started again judges as the others do, whatever somebody is writing into the files meanwhile.
 """
@@ -42,11 +43,19 @@ class Choice(_Model):
     instead_of: str  # of the station file
 
 
+class Adopted(_Model):
+    """A version that a person put in force; it counts until the recipe's file has another content than then."""
+
+    version: Version
+    instead_of: str  # digest of what the file said
+
+
 class _Kept(_Model):
     run_id: str
     in_force: dict[str, Version]
     known: dict[str, dict[str, int]]  # recipe's name -> digest -> version
     choice: Choice | None = None
+    adopted: dict[str, Adopted] = {}
 
 
 _NOTHING = _Kept(run_id="", in_force={}, known={})
@@ -65,17 +74,29 @@ class Versions:
         return self._index.exists()
 
     def begin(self, run_id: str, station: Station) -> dict[str, Recipe]:
-        """Return the recipes in force in a run of `station`; where it has none yet, those of its files are."""
+        """Return the recipes in force in a run of `station`; where it has none yet, those of its files are.
+
+        Or what a person put in their place, if the file is still what it was then.
+        """
         found = self.read(run_id, station)
         if found is not None:
             return found
         kept, read = self._kept(), station.read_recipes()
         in_force = {name: self._keep(one) for name, one in read.items()}
         known = {name: {**kept.known.get(name, {}), in_force[name].digest: one.version} for name, one in read.items()}
+        adopted = {
+            name: one
+            for name, one in kept.adopted.items()
+            if name in in_force and in_force[name].digest == one.instead_of
+        }
+        in_force |= {
+            name: Version(digest=one.version.digest, bundles=in_force[name].bundles) for name, one in adopted.items()
+        }
         choice = kept.choice
         if choice is not None and (choice.recipe not in read or choice.instead_of != station.recipe):
             choice = None
-        self._write(_Kept(run_id=run_id, in_force=in_force, known={**kept.known, **known}, choice=choice))
+        known = {**kept.known, **known}
+        self._write(_Kept(run_id=run_id, in_force=in_force, known=known, choice=choice, adopted=adopted))
         return {name: self._recipe(version) for name, version in in_force.items()}
 
     def read(self, run_id: str, station: Station) -> dict[str, Recipe] | None:
@@ -90,11 +111,28 @@ class Versions:
         return self._recipe(self._keep(one))
 
     def take(self, name: str, one: Recipe) -> None:
-        """Put a recipe that `copy` returned in force; on disk when this returns."""
-        kept, version = self._kept(), self._keep(one)
-        known = {**kept.known.get(name, {}), version.digest: one.version}
-        update = {"in_force": {**kept.in_force, name: version}, "known": {**kept.known, name: known}}
-        self._write(kept.model_copy(update=update))
+        """Put what a file says, as `copy` returned it, in force; on disk when this returns."""
+        self._put(name, one, None)
+
+    def adopt(self, name: str, one: Recipe, instead_of: str) -> None:
+        """Put what a person wants in force, as `copy` returned it; on disk when this returns.
+
+        `instead_of` is the digest of what the recipe's file says at that time.
+        """
+        self._put(name, one, instead_of)
+
+    def instead_of(self, name: str) -> str | None:
+        """Return the digest of what the file says that a person has put something else in force for, if so."""
+        found = self._kept().adopted.get(name)
+        return None if found is None else found.instead_of
+
+    def made(self, content: str, like: Recipe) -> Recipe:
+        """Return the recipe that `content` says, with the bundles of `like`; raise ConfigurationError if it is none."""
+        try:
+            found = recipe.from_content(content, lambda _: Path(), self._picture)
+        except ValidationError as error:
+            raise ConfigurationError(files.explain(error)) from error
+        return _with(found, {camera: view.bundle for camera, view in like.views.items()})
 
     def known(self, name: str) -> Mapping[str, int]:
         """Return the contents that were ever in force under a name: digest -> version."""
@@ -126,6 +164,16 @@ class Versions:
         path = self._path(digest)
         return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
 
+    def _put(self, name: str, one: Recipe, instead_of: str | None) -> None:
+        kept, version = self._kept(), self._keep(one)
+        known = {**kept.known.get(name, {}), version.digest: one.version}
+        adopted = {other: found for other, found in kept.adopted.items() if other != name}
+        if instead_of is not None:
+            adopted[name] = Adopted(version=version, instead_of=instead_of)
+        in_force = {**kept.in_force, name: version}
+        update = {"in_force": in_force, "known": {**kept.known, name: known}, "adopted": adopted}
+        self._write(kept.model_copy(update=update))
+
     def _kept(self) -> _Kept:
         return files.read(self._index, _Kept) if self._index.exists() else _NOTHING
 
@@ -153,11 +201,7 @@ class Versions:
             raise ConfigurationError(f"{path}: cannot be read: {error}") from error
         except ValidationError as error:
             raise ConfigurationError(f"{path}: this version of Andon cannot read it: {files.explain(error)}") from error
-        views = {
-            camera: view.model_copy(update={"bundle": version.bundles.get(camera, Path())})
-            for camera, view in found.views.items()
-        }
-        return found.model_copy(update={"views": views})
+        return _with(found, version.bundles)
 
     def _picture(self, content: bytes) -> Path:
         path = self._folder / f"{hashlib.sha256(content).hexdigest()}.picture"
@@ -167,3 +211,10 @@ class Versions:
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest.removeprefix('sha256:')}.json"
+
+
+def _with(one: Recipe, bundles: Mapping[str, Path]) -> Recipe:
+    views = {
+        camera: view.model_copy(update={"bundle": bundles.get(camera, Path())}) for camera, view in one.views.items()
+    }
+    return one.model_copy(update={"views": views})

@@ -2,7 +2,7 @@
 
     PLC     --job-----------------------------------> Recipes --Job--> cameras, PLC
     file    --RecipeFiles: validated, on disk-------> Recipes
-    person  --Activate--> RecipeFiles: on disk------> Recipes --Recipes--> person
+    person  --Activate, Adopt--> RecipeFiles: on disk--> Recipes --Recipes--> person
 
 What a part is judged by is settled when its trigger comes (`decision/recipes.py`), so that nothing changes for a part
 that is under way. Files and disks are the business of RecipeFiles' thread; the loop only takes what is ready.
@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from config import bus, events
-from config.messages import Activate, AnyMessage, Event
+from config.messages import Activate, Adopt, AnyMessage, Event
 from config.versions import Choice
 from decision.alarms import Alarms
-from decision.recipefiles import Chosen, RecipeFiles, Refused, Taken
+from decision.recipefiles import Adopted, Adoption, Chosen, RecipeFiles, Refused, Taken
 from decision.recipes import Recipes
 from decision.rules import Rules
 
@@ -65,8 +65,11 @@ class Changeover:
         """Look at nothing any more."""
         self._files.close()
 
-    def from_person(self, message: AnyMessage, _payload: list[bytes], peer: bytes) -> None:
-        """Answer who asks for the recipes; who wants another one is answered once that is on disk."""
+    def from_person(self, message: AnyMessage, payload: list[bytes], peer: bytes) -> None:
+        """Answer who asks for the recipes; who wants another one, or another version, once that is on disk."""
+        if isinstance(message, Adopt):
+            self._adopt(message, payload, peer)
+            return
         if not isinstance(message, Activate):
             return
         problem = None if message.recipe is None else self.recipes.problem(message.recipe)
@@ -96,6 +99,11 @@ class Changeover:
                     bus.send(self._people, self.recipes.lines(problem), to=peer)
                 case Chosen():
                     pass
+                case Adopted(wanted, rules, failed):
+                    if rules is not None:
+                        self._tell("recipe_version", f"{self.recipes.take(wanted.name, rules)}; by {wanted.by}")
+                        self._announce()
+                    bus.send(self._people, self.recipes.lines(failed), to=wanted.peer)
 
     def events(self) -> list[Event]:
         """Return what people should know of, and did not yet."""
@@ -105,6 +113,17 @@ class Changeover:
             self._told = set(refused)
             news += self._alarms.update({})
         return news + self._alarms.update({_REFUSED: "; ".join(refused.values())} if refused else {})
+
+    def _adopt(self, message: Adopt, payload: list[bytes], peer: bytes) -> None:
+        problem = None
+        if self.recipes.rules(message.recipe) is None:
+            problem = f"there is no recipe {message.recipe!r:.80}"
+        elif len(payload) != 1:
+            problem = f"one content is expected, not {len(payload)}"
+        if problem:
+            bus.send(self._people, self.recipes.lines(problem), to=peer)
+            return
+        self._files.adopt(Adoption(message.recipe, payload[0], message.based_on, message.by, peer))
 
     def _switch(self, name: str, by: str) -> None:
         before = self.recipes.active

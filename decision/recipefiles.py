@@ -6,6 +6,11 @@
 Nothing of this is done in the loop. A file counts once it and its pictures have stood still for a second, so that what
 an editor has only half written is not read; where it is read amid a write all the same, that is noticed and it is read
 again. What is refused is looked at again every two seconds: maybe only a picture was missing.
+
+What a person wants in force goes the same way, and gets its version here. From then on the file counts no more, until
+it says something else.
+
+    person --Adoption--> check, prepare --kept on disk--> Adopted --> loop
 """
 
 from __future__ import annotations
@@ -59,7 +64,27 @@ class Chosen:
     failed: str | None = None
 
 
-News = Taken | Refused | Chosen
+@dataclass(frozen=True)
+class Adoption:
+    """What a person wants in force in place of what has the digest `based_on`."""
+
+    name: str
+    content: bytes
+    based_on: str
+    by: str
+    peer: bytes
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What a person wanted is on disk and ready to judge by; `failed` says why it is not."""
+
+    wanted: Adoption
+    rules: Rules | None = None
+    failed: str | None = None
+
+
+News = Taken | Refused | Chosen | Adopted
 
 
 @dataclass
@@ -68,6 +93,7 @@ class _File:
 
     path: Path
     rules: Rules  # in force
+    passed_over: str | None = None  # digest of what the file says, where a person put something else in force
     pictures: tuple[Path, ...] = ()
     stamp: _Stamp = ()
     since_ns: int = 0
@@ -81,9 +107,11 @@ class RecipeFiles:
 
     def __init__(self, paths: Mapping[str, Path], versions: Versions, in_force: Mapping[str, Rules]) -> None:
         """Name the files; `versions` is written by this thread alone."""
-        self._files = {name: _File(path, in_force[name]) for name, path in paths.items()}
+        self._files = {
+            name: _File(path, in_force[name], passed_over=versions.instead_of(name)) for name, path in paths.items()
+        }
         self._versions = versions
-        self._choices: queue.SimpleQueue[tuple[Choice, bytes] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[Choice, bytes] | Adoption | None] = queue.SimpleQueue()
         self._news: Mailbox[News] = Mailbox()
         self._thread = threading.Thread(target=self._live, name="recipe-files", daemon=True)
 
@@ -101,11 +129,15 @@ class RecipeFiles:
 
     def choose(self, choice: Choice, peer: bytes) -> None:
         """Keep what a person chose; told as Chosen."""
-        self._choices.put((choice, peer))
+        self._wanted.put((choice, peer))
+
+    def adopt(self, wanted: Adoption) -> None:
+        """Put in force what a person wants, if that may be; told as Adopted."""
+        self._wanted.put(wanted)
 
     def close(self) -> None:
         """End."""
-        self._choices.put(None)
+        self._wanted.put(None)
         if self._thread.is_alive():
             self._thread.join(_CLOSE_S)
 
@@ -114,7 +146,7 @@ class RecipeFiles:
     def _live(self) -> None:
         realtime.step_down()
         try:
-            while self._keep_choice():
+            while self._do_as_wanted():
                 for name, file in self._files.items():
                     self._look(name, file, time.monotonic_ns())
         except Exception as error:  # noqa: BLE001 - a thread's outermost edge: no file may keep the loop from judging
@@ -122,22 +154,49 @@ class RecipeFiles:
             for name in self._files:
                 self._news.put(Refused(name, f"recipe files are not looked at any more: {error!r}"))
 
-    def _keep_choice(self) -> bool:
-        """Wait for a choice and keep it; return False at the end."""
+    def _do_as_wanted(self) -> bool:
+        """Wait for what people want and keep it; return False at the end."""
         try:
-            wanted = self._choices.get(timeout=_LOOK_S)
+            wanted = self._wanted.get(timeout=_LOOK_S)
         except queue.Empty:
             return True
         if wanted is None:
             return False
-        choice, peer = wanted
         try:
-            self._versions.choose(choice)
+            if isinstance(wanted, Adoption):
+                self._news.put(Adopted(wanted, self._adopt(wanted)))
+            else:
+                self._versions.choose(wanted[0])
+                self._news.put(Chosen(*wanted))
         except (OSError, ConfigurationError) as error:
-            self._news.put(Chosen(choice, peer, f"it cannot be kept: {error}"))
-        else:
-            self._news.put(Chosen(choice, peer))
+            if isinstance(wanted, Adoption):
+                self._news.put(Adopted(wanted, failed=str(error)))
+            else:
+                self._news.put(Chosen(*wanted, failed=f"it cannot be kept: {error}"))
         return True
+
+    def _adopt(self, wanted: Adoption) -> Rules:
+        """Put in force what a person wants; raise ConfigurationError where that may not be."""
+        file = self._files[wanted.name]
+        before = file.rules
+        if before.digest != wanted.based_on:
+            raise ConfigurationError(
+                f"it is based on {wanted.based_on}, but version {before.recipe.version} is in force, {before.digest}"
+            )
+        said = recipe.digest(recipe.content(recipe.read(file.path)))
+        if said not in {before.digest, file.passed_over}:
+            raise ConfigurationError(f"{file.path}: says something that is not in force, or not yet: mend it first")
+        known = self._versions.known(wanted.name)
+        one = self._versions.made(wanted.content.decode(errors="replace"), like=before.recipe)
+        if recipe.digest(recipe.content(one)) not in known:
+            one = one.model_copy(update={"version": max([before.recipe.version, *known.values()]) + 1})
+        own = self._versions.copy(one)
+        rules = Rules.load(own)
+        successor.check(before.recipe, own, rules.digest, known)
+        rules.warm(before)
+        self._versions.adopt(wanted.name, own, instead_of=said)
+        file.rules, file.passed_over = rules, said
+        return rules
 
     def _look(self, name: str, file: _File, now_ns: int) -> None:
         stamp = _stamp(file)
@@ -170,6 +229,8 @@ class RecipeFiles:
         rules = Rules.load(own)
         if _stamp(file)[0] != before[0] or recipe.digest(recipe.content(found)) != rules.digest:
             raise _Moving
+        if rules.digest == file.passed_over:
+            return
         try:
             successor.check(file.rules.recipe, own, rules.digest, self._versions.known(name))
         except ConfigurationError as error:
@@ -178,7 +239,7 @@ class RecipeFiles:
             return
         rules.warm(file.rules)
         self._versions.take(name, own)
-        file.rules = rules
+        file.rules, file.passed_over = rules, None
         self._news.put(Taken(name, rules))
 
 

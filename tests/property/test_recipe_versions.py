@@ -10,12 +10,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from config import recipe
+from config.errors import ConfigurationError
 from config.messages import Trigger
 from config.recipe import content, digest
 from config.station import CameraSection, PlcSection, Station
 from config.versions import Versions
 from decision.deadlines import Docket
-from decision.recipefiles import RecipeFiles, Refused, Taken
+from decision.recipefiles import Adoption, RecipeFiles, Refused, Taken
 from decision.recipes import Recipes
 from decision.rules import Rules, judge
 
@@ -43,13 +45,15 @@ class EditedLine(RuleBasedStateMachine):
         self.parts = 0
         self.expected = {}  # part -> (version, digest)
         self.known = {}  # digest -> version, of the model
+        self.passed_over = None  # digest of what the file says, where a person put something else in force
+        self.run = 1
         self.start()
         self.known[self.now()[1]] = 1
 
     def start(self):
         """Begin a process of the same run."""
         self.versions = Versions(self.folder / "versions")
-        rules = {name: Rules.load(one) for name, one in self.versions.begin("r", self.station).items()}
+        rules = {name: Rules.load(one) for name, one in self.versions.begin(f"r{self.run}", self.station).items()}
         self.recipes = Recipes(rules, "cap", Counter(), epoch=1)
         self.files = RecipeFiles(self.station.recipes, self.versions, rules)
 
@@ -100,13 +104,59 @@ class EditedLine(RuleBasedStateMachine):
             assert named in self.known or version > max(self.known.values())
             self.known.setdefault(named, version)
             assert self.known[named] == version
+            self.passed_over = None
         text = self.file.read_text()
         valid = text.endswith("\n") and "job = 1\n" in text and "version = 0" not in text and "= 0.5" not in text
         if not valid:
             assert (version, named) == before
             assert "cap.toml" in self.recipes.refused["cap"]
         elif not self.recipes.refused:
-            assert f"version = {version}\n" in text
+            assert f"version = {version}\n" in text or self.said() == self.passed_over
+
+    def said(self):
+        """Return the digest of what the file says, None where it is no recipe."""
+        try:
+            return digest(content(recipe.read(self.file)))
+        except ConfigurationError:
+            return None
+
+    @rule(reject_above=st.sampled_from([0.5, 2.0, 3.0, 7.0]), late=st.booleans())
+    def adopt(self, reject_above, late):
+        """Let a person put another version in force, perhaps too late."""
+        before = self.now()
+        wanted = content(self.recipes.find("cap")).replace(
+            f'"reject_above":{self.recipes.find("cap").views["front"].reject_above}', f'"reject_above":{reject_above}'
+        )
+        based_on = "sha256:of yesterday" if late else before[1]
+        may = not late and reject_above >= 1.0 and self.said() in {before[1], self.passed_over} - {None}
+        try:
+            rules = self.files._adopt(Adoption("cap", wanted.encode(), based_on, "Ada", b""))
+        except ConfigurationError:
+            assert not may
+            return
+        assert may
+        self.recipes.take("cap", rules)
+        version, named = self.now()
+        if named not in self.known:
+            assert version == max(self.known.values()) + 1
+        assert self.known.setdefault(named, version) == version
+        self.passed_over = self.said()
+
+    @rule()
+    def start_again(self):
+        """Stop the station and start it: the file counts again if it says something else than it did."""
+        said, before = self.said(), self.now()
+        if said is None or "job = 2" in self.file.read_text():
+            return
+        self.run += 1
+        self.start()
+        if said == self.passed_over:
+            assert self.now() == before
+        else:
+            assert self.now()[1] == said
+            self.known[said] = self.now()[0]
+            self.passed_over = None
+        self.docket, self.expected = Docket(), {}
 
     @rule()
     def kill(self):
