@@ -26,6 +26,7 @@ from config.log import Condition, logger
 from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, Loss, Prediction, Predictions, Reason
 from config.messages import Clock as TheirClock
 from config.service import Service
+from inference.appearance import Looks, appearance
 from inference.batching import Batch, Batcher, Costs
 from inference.bundle import Bundle
 from inference.clock import Clock
@@ -76,6 +77,8 @@ class Worker(Service):
         self._trust = trust
         self._buckets = self._station.workers.buckets
         self._engines: dict[tuple[str, str], _Loaded] = {}  # by recipe and camera
+        self._products: dict[str, str] = {}  # by recipe
+        self._looks = Looks(name, self._station.station)
         device = self._station.workers.device
         self._inputs = Inputs(home.runtime, FrameMemory(device), in_place=device.endswith("cpu"))
         self._batcher: Batcher[_Waiting] = Batcher()
@@ -91,6 +94,7 @@ class Worker(Service):
         """Load, prove and warm every bundle, then ask for frames."""
         engines: dict[Path, _Loaded] = {}
         for name, recipe in self.home.read_recipes().items():
+            self._products[name] = recipe.product
             for camera, view in recipe.views.items():
                 if view.bundle not in engines:
                     engines[view.bundle] = self._load(view.bundle)
@@ -108,6 +112,7 @@ class Worker(Service):
 
     def tick(self, now_ns: int) -> None:
         """Grant credit and run the most urgent batch."""
+        self._tell_looks(now_ns)
         self.counters["frames_waiting"] = len(self._batcher)
         if now_ns >= self._credit_due_ns:
             self.counters["credit"] = max(0, self._buckets[-1] * len(self._cameras) - len(self._batcher))
@@ -127,6 +132,10 @@ class Worker(Service):
         self._give_up(given_up, now_ns)
         if batch is not None:
             self._run(batch)
+
+    def close(self) -> None:
+        """Tell what was seen since it was told last."""
+        self._tell_looks(time.monotonic_ns(), at_once=True)
 
     def next_ns(self) -> int | None:
         """Go round again at once while frames wait."""
@@ -234,7 +243,22 @@ class Worker(Service):
         elif len(batch) == len(chosen.items):
             self._stale.end()
         self.counters["predictions"] += len(each)
+        self._look([(frames[number], images[number]) for number in whole])
         self._answer(frames)
+
+    def _look(self, predicted: Sequence[tuple[Frame, Pixels]]) -> None:
+        """Measure an image of each camera now and then, before it is answered: then its pixels may be gone."""
+        for frame, pixels in predicted:
+            now_ns = time.monotonic_ns()
+            if self._looks.due(frame.camera, now_ns):
+                seen = appearance(pixels, frame.pixel_format)
+                if self._inputs.whole(frame):
+                    self._looks.take(frame.camera, self._products[frame.recipe], seen, now_ns)
+
+    def _tell_looks(self, now_ns: int, *, at_once: bool = False) -> None:
+        for message in self._looks.tell(now_ns, time.time_ns(), at_once=at_once):
+            if not bus.send(self._health, message):
+                self.counters["appearance_lost"] += message.frames
 
     def _gather(self, chosen: Batch[_Waiting], shape: tuple[int, int, int]) -> tuple[Pixels, list[_Waiting]]:
         """Return one array `(N, H, W, C)`, N a bucket, and the frames that it begins with."""

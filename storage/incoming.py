@@ -26,6 +26,12 @@ from storage.rows import COLUMNS, Row, moment
 HEADER, TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"  # of binary COPY: PostgreSQL manual, "COPY"
 _KEY = tuple(column.name for column in schema.tally.primary_key if column.name != "hour")
 SUMS = ("parts", "scored", "score_sum", "score_squares")
+_VIEW_KEY = tuple(column.name for column in schema.view_tally.primary_key if column.name != "hour")
+VIEW_SUMS = ("views", "scored", "score_sum", "score_squares")
+JUDGED = ("station", "line", "product", "recipe", "recipe_version")  # what their tallies need of a view's verdict
+VIEWED = ("camera", "bundle_digest", "verdict", "score")  # and of the view
+_LOOKS_KEY = tuple(column.name for column in schema.appearance.primary_key)
+LOOKS_SUMS = tuple(column.name for column in schema.appearance.columns if not column.primary_key)
 COUNTED = ("trigger_time", "score", "run", *_KEY)  # what the tallies need of a verdict
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
 _TYPES = {
@@ -48,7 +54,8 @@ def _columns(table: Table, names: Iterable[str]) -> itemgetter[Any]:
 
 
 _COUNTED = _columns(schema.verdict, COUNTED)
-_VIEWED = _columns(schema.view, ("camera", "bundle_digest"))
+_JUDGED = _columns(schema.verdict, JUDGED)
+_VIEWED = _columns(schema.view, VIEWED)
 _TIME = {table: COLUMNS[table].index("trigger_time") for table in WIDTHS}
 
 
@@ -94,12 +101,56 @@ class Tallies:
                     yield kind, name, first_us, last_us
 
 
+class Sums:
+    """Numbers that are added up by hours and names."""
+
+    def __init__(self, key: Sequence[str], names: Sequence[str]) -> None:
+        self._columns = (*key, *names)
+        self._sums: dict[tuple[Any, ...], list[Any]] = {}
+
+    def add(self, key: tuple[Any, ...], *values: float) -> None:
+        """Add values to what there is of a key, which begins with the hour."""
+        sums = self._sums.get(key)
+        if sums is None:
+            self._sums[key] = list(values)
+        else:
+            for index, value in enumerate(values):
+                sums[index] += value
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return rows in one order."""
+        return [
+            dict(zip(self._columns, (moment(hour * _HOUR_US), *names, *sums), strict=True))
+            for (hour, *names), sums in sorted(self._sums.items())
+        ]
+
+
+class ViewTallies(Sums):
+    """What views add to the tallies of their hours."""
+
+    def __init__(self) -> None:
+        super().__init__(("hour", *_VIEW_KEY), VIEW_SUMS)
+
+    def count(
+        self, time_us: int, part: tuple[Any, ...], camera: str, bundle: str | None, judgement: str, score: float | None
+    ) -> None:
+        """Count a view by the columns `VIEWED`, of a part that was judged by the columns `JUDGED`."""
+        key = (time_us // _HOUR_US, *part, camera, bundle or "", judgement)
+        if score is not None and score - score == 0:  # finite
+            self.add(key, 1, 1, score, score * score)
+        else:
+            self.add(key, 1, 0, 0.0, 0.0)
+
+
 class Incoming:
     """Rows that go to PostgreSQL in one transaction."""
 
     def __init__(self) -> None:
         self.counts: Counter[Table] = Counter()
         self.tallies = Tallies()
+        self.views = ViewTallies()
+        self.appearances = Sums(_LOOKS_KEY, LOOKS_SUMS)
+        self._part: tuple[Any, ...] = ()  # whose views come next: a record is a verdict with its views
         self._encoded: dict[Table, bytearray] = {}
         self._encoders: dict[Table, Any] = {}  # psycopg says neither which of its two Transformers there is
         self._views: dict[tuple[str, str | None], list[int]] = {}  # camera and bundle: the first time and the last
@@ -107,6 +158,9 @@ class Incoming:
 
     def add(self, rows: Sequence[tuple[Table, Row]]) -> None:
         """Add the rows of one record, or none of them: raise InputError for what their tables cannot hold."""
+        if rows[0][0] is schema.appearance:  # a table of sums alone
+            self._look(rows[0][1])
+            return
         for index, (table, row) in enumerate(rows):
             if table not in self._encoded:
                 self._begin(table)
@@ -156,13 +210,23 @@ class Incoming:
             format_row_binary(row, self._encoders[table], taken)
             del self._encoded[table][-len(taken) :]
 
+    def _look(self, row: Row) -> None:
+        hour_us, *names = row[: len(_LOOKS_KEY)]
+        sums = row[len(_LOOKS_KEY) :]
+        if any("\0" in name for name in names) or not all(value - value == 0 for value in sums):
+            raise InputError(f"appearance: names must be text and sums finite, not {names!r:.80}, {sums!r:.80}")
+        self.appearances.add((hour_us // _HOUR_US, *names), *sums)
+
     def _note(self, table: Table, row: Row, time_us: int) -> None:
         """Note when a row was, and whose."""
         self._days.add(time_us // _DAY_US)
         if table is schema.verdict:
             self.tallies.add(*_COUNTED(row))
+            self._part = _JUDGED(row)
         elif table is schema.view:
-            times = self._views.setdefault(_VIEWED(row), [time_us, time_us])
+            viewed = _VIEWED(row)
+            self.views.count(time_us, self._part, *viewed)
+            times = self._views.setdefault(viewed[:2], [time_us, time_us])
             if time_us > times[1]:
                 times[1] = time_us
             elif time_us < times[0]:

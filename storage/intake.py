@@ -6,7 +6,9 @@ them are copied beside and only what is missing is taken over.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -14,9 +16,12 @@ from sqlalchemy import Connection, Table, func, text
 from sqlalchemy.dialects.postgresql import insert
 
 from storage import partitions, schema
-from storage.incoming import COUNTED, SUMS, Incoming, Tallies
+from storage.incoming import COUNTED, JUDGED, LOOKS_SUMS, SUMS, VIEW_SUMS, VIEWED, Incoming, Tallies, ViewTallies
 from storage.record import Position
 from storage.rows import COLUMNS, EPOCH
+
+_MICROSECOND = timedelta(microseconds=1)
+_COUNTED = {schema.verdict: ("part_id", *COUNTED), schema.view: ("part_id", "trigger_time", *VIEWED)}
 
 
 def take(connection: Connection, incoming: Incoming) -> int:
@@ -27,7 +32,9 @@ def take(connection: Connection, incoming: Incoming) -> int:
     _make_partitions(connection, incoming)
     for table in incoming.counts:
         _copy(connection, incoming, table, table.name)
-    _count(connection, incoming.tallies)
+    _add(connection, schema.tally, incoming.tallies.rows(), SUMS)
+    _add(connection, schema.view_tally, incoming.views.rows(), VIEW_SUMS)
+    _add(connection, schema.appearance, incoming.appearances.rows(), LOOKS_SUMS)
     _remember(connection, incoming)
     return 0
 
@@ -36,13 +43,15 @@ def take_missing(connection: Connection, incoming: Incoming) -> int:
     """Store those rows that are not stored yet, in a transaction that is open; return how many there were already."""
     _make_partitions(connection, incoming)
     known = 0
+    tallies, views = Tallies(), ViewTallies()
+    judged: dict[str, tuple[Any, ...]] = {}  # what is stored now, by part
     for table, count in incoming.counts.items():
         beside = f"incoming_{table.name}"
         connection.execute(
             text(f"CREATE TEMPORARY TABLE {beside} (LIKE {table.name} INCLUDING DEFAULTS) ON COMMIT DROP")
         )
         _copy(connection, incoming, table, beside)
-        counted = ", ".join(COUNTED) if table is schema.verdict else "1"
+        counted = ", ".join(_COUNTED.get(table, ("1",)))
         fresh = connection.execute(
             text(
                 f"INSERT INTO {table.name} SELECT * FROM {beside} ON CONFLICT DO NOTHING "  # noqa: S608 - our own names
@@ -51,10 +60,16 @@ def take_missing(connection: Connection, incoming: Incoming) -> int:
         ).all()
         known += count - len(fresh)
         if table is schema.verdict:
-            tallies = Tallies()
-            for time, *names in fresh:
-                tallies.add((time - EPOCH) // timedelta(microseconds=1), *names)
-            _count(connection, tallies)
+            for part_id, time, *names in fresh:
+                tallies.add((time - EPOCH) // _MICROSECOND, *names)
+                judged[part_id] = tuple(names[-len(JUDGED) - 1 : -1])  # the last one is the verdict
+        elif table is schema.view:
+            for part_id, time, *names in fresh:
+                if part_id in judged:
+                    views.count((time - EPOCH) // _MICROSECOND, judged[part_id], *names)
+    _add(connection, schema.tally, tallies.rows(), SUMS)
+    _add(connection, schema.view_tally, views.rows(), VIEW_SUMS)
+    _add(connection, schema.appearance, incoming.appearances.rows(), LOOKS_SUMS)
     _remember(connection, incoming)
     return known
 
@@ -89,13 +104,12 @@ def _copy(connection: Connection, incoming: Incoming, table: Table, into: str) -
             copy.write(content)
 
 
-def _count(connection: Connection, tallies: Tallies) -> None:
-    """Add verdicts that are stored now to the tallies of their hours."""
-    rows = tallies.rows()
+def _add(connection: Connection, table: Table, rows: list[dict[str, Any]], sums: Sequence[str]) -> None:
+    """Add to the sums of the rows that a table has, or make these."""
     if rows:
-        added = insert(schema.tally)
-        changed = {name: schema.tally.c[name] + added.excluded[name] for name in SUMS}
-        keys = list(schema.tally.primary_key)
+        added = insert(table)
+        changed = {name: table.c[name] + added.excluded[name] for name in sums}
+        keys = list(table.primary_key)
         connection.execute(added.on_conflict_do_update(index_elements=keys, set_=changed), rows)
 
 

@@ -20,7 +20,7 @@ from msgspec.structs import astuple
 from sqlalchemy import Table
 
 from config.errors import InputError, MessageError
-from config.messages import Event, Evidence, GateCommand, GateOutcome, GateReport, Region, Verdict, decode
+from config.messages import Appearance, Event, Evidence, GateCommand, GateOutcome, GateReport, Region, Verdict, decode
 from storage import schema
 
 Row = tuple[Any, ...]
@@ -28,12 +28,16 @@ Made = list[tuple[Table, Row]]
 
 COLUMNS = {
     table: tuple(column.name for column in table.columns if column.server_default is None)
-    for table in (schema.verdict, schema.view, schema.defect, schema.gate_report, schema.image, schema.event)
+    for table in (
+        *(schema.verdict, schema.view, schema.defect, schema.gate_report, schema.image, schema.event),
+        schema.appearance,
+    )
 }
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH_US = int(EPOCH.timestamp()) * 1_000_000
 _TEXT = 25  # the oid of PostgreSQL's text
 _NO_TRUTH, _NO_FRAME, _NO_MAP = (None, None, None, False), (None, None, None), (None, None)
+_HOUR_US = 3_600_000_000
 _MAP_ITEM_BYTES = 2  # float16
 _DEFLATE_LEVEL = 1  # higher ones save 1 % of a map and take half as long again
 
@@ -53,7 +57,9 @@ def rows(parts: Sequence[bytes], position: int) -> Made:
             return _image(header, payload)
         case Event():
             return _event(header)
-    raise InputError(f"{header.kind}: is no kind of record: verdicts, gate reports, evidence and events are")
+        case Appearance():
+            return _appearance(header)
+    raise InputError(f"{header.kind}: is no kind of record: verdicts, gate reports, evidence, events, appearances are")
 
 
 def moment(time_us: int) -> datetime:
@@ -172,6 +178,12 @@ def _image(header: Evidence, payload: Sequence[bytes]) -> Made:
 def _event(header: Event) -> Made:
     said = (header.station, header.service, header.name, header.severity, header.state, header.detail)
     return [(schema.event, (header.event_id, _time(header.time_ns), *said))]
+
+
+def _appearance(header: Appearance) -> Made:
+    hour = _time(header.time_ns) // _HOUR_US * _HOUR_US
+    sums = (header.brightness_sum, header.brightness_squares, header.focus_sum, header.focus_squares)
+    return [(schema.appearance, (hour, header.station, header.camera, header.product, header.frames, *sums))]
 
 
 def _time(unix_ns: int) -> int:

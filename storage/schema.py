@@ -6,7 +6,7 @@ stored once. What the line fills is partitioned by the trigger's time (`storage/
 has that key for itself. Times ending in `_ns` are monotonic and only their differences mean something.
 
     verdict, view, defect, gate_report, image    what the line said, partitioned
-    tally, seen                                  what is counted and what there is, kept by the writer as it writes
+    tally, view_tally, appearance, seen          what is counted and what there is, kept by the writer as it writes
     review, hold                                 what people said
     event                                        what happened to the station
     person, session, token                       who may do what
@@ -206,6 +206,38 @@ tally = Table(
     Column("scored", BigInteger, nullable=False),
     Column("score_sum", Double, nullable=False),
     Column("score_squares", Double, nullable=False),
+)
+
+view_tally = Table(
+    "view_tally",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),  # as in `tally`
+    Column("station", _key(), primary_key=True),
+    Column("line", _key(), primary_key=True),
+    Column("product", _key(), primary_key=True),
+    Column("recipe", _key(), primary_key=True),
+    Column("recipe_version", Integer, primary_key=True),
+    Column("camera", _key(), primary_key=True),
+    Column("bundle", _key(), primary_key=True),  # its digest; empty where none judged the view
+    Column("verdict", _key(), primary_key=True),  # of the view
+    Column("views", BigInteger, nullable=False),
+    Column("scored", BigInteger, nullable=False),
+    Column("score_sum", Double, nullable=False),
+    Column("score_squares", Double, nullable=False),
+)
+
+appearance = Table(  # what images look like, of some a second (`inference/appearance.py`)
+    "appearance",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),  # of the measurement, in UTC
+    Column("station", _key(), primary_key=True),
+    Column("camera", _key(), primary_key=True),
+    Column("product", _key(), primary_key=True),
+    Column("frames", BigInteger, nullable=False),
+    Column("brightness_sum", Double, nullable=False),  # of mean gray values, 0 to 255
+    Column("brightness_squares", Double, nullable=False),
+    Column("focus_sum", Double, nullable=False),  # of variances of the Laplacian
+    Column("focus_squares", Double, nullable=False),
 )
 
 seen = Table(

@@ -21,7 +21,7 @@ from config.errors import StoreError
 from config.events import Severity
 from config.home import Home
 from config.log import Condition, logger
-from config.messages import AnyMessage, Event, Evidence, GateReport, Health, Recorded, Verdict, encode
+from config.messages import AnyMessage, Appearance, Event, Evidence, GateReport, Health, Recorded, Verdict, encode
 from config.service import Service
 from storage import store
 from storage.addresses import database_url, redis_url
@@ -45,7 +45,7 @@ _LIVE_S = 0.1
 _SWEEP_S = 0.1
 _OURSELVES = b""  # the peer that wants no answer
 
-RecordMessage = Verdict | GateReport | Evidence | Event
+RecordMessage = Verdict | GateReport | Evidence | Event | Appearance
 
 
 class _Waiting(NamedTuple):
@@ -144,6 +144,9 @@ class Storage(Service):
 
     def _take_health(self, message: AnyMessage, payload: list[bytes], peer: bytes) -> None:
         del payload
+        if isinstance(message, Appearance):
+            self._group.append(_Waiting(message, [], _OURSELVES))
+            return
         if not isinstance(message, Health):
             self._unexpected.occur(kind=message.kind, peer=peer.decode(errors="replace"))
             return
@@ -192,7 +195,7 @@ class Storage(Service):
     def _settle(self, waiting: _Waiting, fresh: dict[str, _Waiting]) -> None:
         """Count and show a record, unless it is not on disk: then its courier brings it again."""
         message, payload, peer = waiting
-        if not self._keeps(message):
+        if isinstance(message, Evidence) and not self._keeps(message):
             if _is_fleeting(message):
                 self.counters["live_images"] += 1
             else:
@@ -205,7 +208,8 @@ class Storage(Service):
             self.counters["doubles"] += 1
         else:
             self.counters[message.kind.partition("/")[0]] += 1
-            self._live.offer(message, payload)
+            if not isinstance(message, Appearance):
+                self._live.offer(message, payload)
             if isinstance(message, Event):
                 note = self._lookout.journalled if peer == _OURSELVES else self._lookout.saw
                 note(message)

@@ -71,6 +71,10 @@ def test_what_is_stored_goes_forth_and_comes_back(old: str) -> None:
         counted = "SELECT product, verdict, count(*), round(sum(score)::numeric, 6) FROM verdict"
         sums = [connection.execute(text(f"{one} GROUP BY 1, 2 ORDER BY 1, 2")).all() for one in (tallied, counted)]
         assert sums[0] == sums[1]
+        viewed = "SELECT product, verdict, sum(views)::int, round(sum(score_sum)::numeric, 6) FROM view_tally"
+        assert connection.execute(text(f"{viewed} GROUP BY 1, 2 ORDER BY 1, 2")).all() == sums[0]
+        bundles = connection.execute(text("SELECT DISTINCT camera, bundle FROM view_tally")).all()
+        assert [tuple(row) for row in bundles] == [("top", "sha256:b")]
         kinds = connection.execute(text("SELECT DISTINCT kind FROM seen")).scalars().all()
         assert sorted(kinds) == ["bundle", "camera", "line", "product", "recipe", "run", "station"]
         centers = connection.execute(text("SELECT DISTINCT center_x, center_y, product <> '' FROM defect")).all()

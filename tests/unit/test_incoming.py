@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from config.errors import InputError
-from config.messages import GateCommand, Judgement, Truth, Verdict, View, encode
+from config.messages import Appearance, GateCommand, Judgement, Truth, Verdict, View, encode
 from storage import partitions, schema
 from storage.incoming import HEADER, TRAILER, Incoming, Tallies
 from storage.rows import COLUMNS, moment, rows
@@ -115,3 +116,36 @@ def test_tallies_are_the_sums_of_what_was_added(parts: list[tuple[int, float | N
         finite = [score for score in mine if score is not None and math.isfinite(score)]
         assert (row["parts"], row["scored"]) == (len(mine), len(finite))
         assert row["score_sum"] == pytest.approx(sum(finite), rel=1e-9, abs=1e-6)
+
+
+def test_views_are_counted_by_hour_camera_and_bundle() -> None:
+    incoming = Incoming()
+    incoming.add(made(1, score=2.0))
+    incoming.add(made(2, score=math.inf))
+    incoming.add(made(3, seconds=1, score=None, bundle=None))
+    found = incoming.views.rows()
+    assert [(row["hour"].hour, row["bundle"], row["views"], row["scored"]) for row in found] == [
+        (12, "sha256:b", 2, 1),
+        (13, "", 1, 0),
+    ]
+    assert (found[0]["score_sum"], found[0]["score_squares"]) == (2.0, 4.0)
+    assert (found[0]["station"], found[0]["product"], found[0]["camera"]) == ("st", "bracket", "top")
+
+
+def test_appearances_are_added_up_and_checked() -> None:
+    incoming = Incoming()
+    said = {"service": "worker-0", "station": "st", "camera": "top", "product": "cap", "frames": 3}
+    for second in (1, 2, 3_600_001):
+        message = Appearance(
+            **said,
+            time_ns=second * 1_000_000_000,
+            brightness_sum=300.0,
+            brightness_squares=30_000.0,
+            focus_sum=6.0,
+            focus_squares=12.0,
+        )
+        incoming.add(rows([bytes(part) for part in encode(message)], 1))
+    found = incoming.appearances.rows()
+    assert [(row["frames"], row["brightness_sum"]) for row in found] == [(6, 600.0), (3, 300.0)]
+    with pytest.raises(InputError, match="appearance"):
+        incoming.add(rows([bytes(part) for part in encode(replace(message, camera="a\0"))], 1))
