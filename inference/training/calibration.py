@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from config.errors import InputError
+from config.intervals import trials_to_promise, upper_bound
 from inference.bundle import Calibration
-from inference.training.intervals import trials_to_promise, upper_bound
 
 ODD_PARTS = 1  # among the good images, that must not set the threshold where it is promised
 TAIL_SHARE = 0.1  # the scores whose excess tells how the tail falls

@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from config import dataset
+from config.intervals import interval
 from inference.bundle import Bundle
 from inference.engine import Engine, Maps
 from inference.images import read_image, read_mask
 from inference.training.cost import Cost
-from inference.training.intervals import interval
 from inference.training.leaks import leaks
 from inference.training.metrics import PixelCurves, auroc, average_precision, best_f1
 from inference.training.progress import Progress, unheard

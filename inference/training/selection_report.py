@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from config import files
 from config.errors import StoreError
+from config.intervals import area_interval
 from inference.training import figures
-from inference.training.intervals import area_interval
 from inference.training.report import templates
 from inference.training.selection import Limits, Point, TradeOff, choose, told_apart, trade_off
 from inference.training.trial import Outcome

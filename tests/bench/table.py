@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config import dataset, files
+from config.intervals import area_interval
 from deploy.logbook import ScreenProgress
 from inference.training.candidates import candidates
 from inference.training.evaluation import Rate
-from inference.training.intervals import area_interval
 from inference.training.trial import Asked, Outcome, data_digest, trial
 
 COLUMNS = (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.training.intervals import area_interval
+from config.intervals import area_interval
 from inference.training.selection import Point, choose, pareto, told_apart, trade_off, trend
 
 values = st.tuples(st.integers(0, 100).map(lambda share: share / 100), st.integers(1, 50).map(float))

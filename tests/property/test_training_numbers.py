@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.intervals import binomial_cdf, upper_bound
 from inference.training.coreset import greedy_coreset
-from inference.training.intervals import binomial_cdf, upper_bound
 from inference.training.metrics import auroc
 from inference.training.progress import unheard
 from inference.training.resampling import Resample, area_weights, band_weights

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from config.errors import InputError
+from config.intervals import interval, lower_bound, trials_to_promise, upper_bound
 from inference.training.calibration import calibrate, folds
 from inference.training.evaluation import Rate, Thresholds
-from inference.training.intervals import interval, lower_bound, trials_to_promise, upper_bound
 from inference.training.metrics import PixelCurves, auroc, average_precision, best_f1
 
 # Clopper-Pearson limits as R's binom.test prints them

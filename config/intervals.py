@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 CONFIDENCE = 0.95
 _NORMAL = 1.959964  # standard deviations of a normal distribution that hold 95 % of it
 _BISECTIONS = 60  # down to the last bit of a double
@@ -69,13 +71,12 @@ def binomial_cdf(events: int, trials: int, rate: float) -> float:
     if rate >= 1.0 or events < 0:
         return 0.0
     log_odds = math.log(rate) - math.log1p(-rate)
-    log_term = trials * math.log1p(-rate)
-    logs = [log_term]
-    for k in range(events):
-        log_term += math.log((trials - k) / (k + 1)) + log_odds
-        logs.append(log_term)
-    peak = max(logs)
-    return min(1.0, math.exp(peak) * math.fsum(math.exp(value - peak) for value in logs))
+    numbers = np.arange(events)
+    logs = np.empty(events + 1)
+    logs[0] = trials * math.log1p(-rate)
+    logs[1:] = logs[0] + np.cumsum(np.log((trials - numbers) / (numbers + 1)) + log_odds)
+    peak = float(logs.max())
+    return min(1.0, math.exp(peak) * float(np.exp(logs - peak).sum()))
 
 
 def _bisect(below: Callable[[float], bool]) -> float:
