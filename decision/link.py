@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import time
-import zlib
 from collections import Counter
-from dataclasses import dataclass, replace
 
-from config.errors import DeviceError
 from config.log import Condition, logger
 from config.mailbox import Mailbox
 from config.messages import GateCommand, Judgement
-from decision import registers
 from decision.attendant import Attendant
-from decision.gate import Driver, PlcInputs, StationOutputs, StationState
-from decision.handshake import Handshake
+from decision.conversation import LOOP_SILENT_NS, Conversation, Exposed, JobRefused, Order, Orders, Said
+from decision.gate import Driver, StationState
 from decision.ledger import Ledger
 from decision.news import (
     Event,
     GateMissed,
-    GateOutcomeSeen,
     GateOutcomesLost,
     GateWritten,
-    JobRequested,
     LinkDown,
     LinkUp,
     PartTriggered,
@@ -32,38 +25,13 @@ from decision.news import (
 )
 from decision.registers import Result
 
-_POLL_NS = 20_000_000
-_LED_POLL_NS = 2_000_000  # where the PLC leads, a trigger waits for half of it on average
-_HEARTBEAT_NS = 100_000_000
-_LOOP_SILENT_NS = 500_000_000  # `able` not called for so long: the loop hangs, and the heartbeat stops
-
-
-@dataclass
-class _Order:
-    result: Result
-    part_id: str
-    expires_ns: int
-    answered: bool = False  # the loop knows what became of it
-    missed: bool = False
-
-
-@dataclass(frozen=True)
-class _Exposed:
-    sequence: int
-
-
-@dataclass(frozen=True)
-class _JobRefused:
-    pass
-
 
 class Link:
     """Keep one PLC informed of results, state and heartbeat, and the decision loop of what the PLC tells.
 
-    Its methods are for the loop's thread and none of them blocks, but `close` (0.3 s at most); those of a Talk are the
-    attendant's. After a lost connection the PLC is told everything again that its rings hold. Results of another run
-    are cleared before the first of this one: no part is passed by an old PASS. Where the PLC leads it also runs the
-    handshake.
+    Its methods are for the loop's thread and none of them blocks, but `close` (0.3 s at most). After a lost connection
+    the PLC is told everything again that its rings hold. Results of another run are cleared before the first of this
+    one: no part is passed by an old PASS. Where the PLC leads the link also runs the handshake.
     """
 
     def __init__(
@@ -80,42 +48,20 @@ class Link:
         With a `ledger`, which keeps what the handshake knows, the PLC leads. Its heartbeat may stand still for
         `heartbeat_lost_ms`.
         """
-        self._driver = driver
-        self._plc_silent_ns = heartbeat_lost_ms * 1_000_000
-        self._run = zlib.crc32(run_id.encode()) or 1
         self._counters = counters
         self._down = Condition("plc_down", counters)
         self._missing = Condition("gate_missed", counters)
         self._refusing = Condition("trigger_refused", counters)
-        # from the loop to the thread
-        self._orders: queue.SimpleQueue[_Order | Result | _Exposed | _JobRefused | None] = queue.SimpleQueue()
-        self._state = StationState.STOPPED
-        self._renewed_ns = 0
-        self._job = self._refused_job = 0
-        self._line_stop = False
-        # from the thread to the loop
+        self._leads = ledger is not None
+        self._said = Said()
+        self._orders: Orders = queue.SimpleQueue()
         self._events: Mailbox[Event] = Mailbox()
-        # the thread's own
-        self._recent: dict[int, _Order] = {}  # what the PLC's ring holds or should hold, by slot
-        self._unwritten: dict[int, _Order] = {}  # those that this connection has not carried yet
-        self._up: bool | None = None
-        self._heartbeat = 0
-        self._heartbeat_due_ns = 0
-        self._told: StationOutputs | None = None
-        self._plc_heartbeat = 0
-        self._plc_heartbeat_ns = 0
-        self._outcomes_seen: int | None = None
-        self._requested_job = 0
-        self._ledger = ledger
-        self._handshake = Handshake(ledger.read()) if ledger else None
-        self._kept = self._handshake.memory if self._handshake else None
-        self._poll_ns = _LED_POLL_NS if ledger else _POLL_NS
-        self._thread = Attendant("plc-link", self)
+        silent_ns = heartbeat_lost_ms * 1_000_000
+        talk = Conversation(driver, run_id, self._said, self._orders, self._events, ledger, silent_ns)
+        self._thread = Attendant("plc-link", talk)
 
     def start(self) -> None:
         """Begin to connect; in this process, the interpreter changes threads every 0.1 ms from now on."""
-        for part in self._kept.open if self._kept else ():
-            self._tell(PartTriggered(part, again=True))
         self._thread.start()
 
     def fileno(self) -> int:
@@ -124,17 +70,17 @@ class Link:
 
     def order(self, sequence: int, part_id: str, command: GateCommand, verdict: Judgement, expires_ns: int) -> None:
         """Tell the PLC a part's result; answered once, by GateWritten or, past `expires_ns`, by GateMissed."""
-        self._orders.put(_Order(Result(sequence, command, verdict), part_id, expires_ns))
+        self._orders.put(Order(Result(sequence, command, verdict), part_id, expires_ns))
         time.sleep(0)  # lets go of the interpreter: the thread would ask for it one switch interval later
 
     def recall(self, sequence: int, command: GateCommand, verdict: Judgement) -> None:
         """Tell the handshake what a former process of this run has judged: maybe the PLC was not told."""
-        if self._handshake:
+        if self._leads:
             self._orders.put(Result(sequence, command, verdict))
 
     def exposed(self, sequence: int) -> None:
         """Tell the PLC that every camera has its picture of a part, or will have none."""
-        self._orders.put(_Exposed(sequence))
+        self._orders.put(Exposed(sequence))
 
     def able(self, state: StationState) -> None:
         """Say whether the station can judge; say READY at least every 0.5 s, or the heartbeat stops.
@@ -143,22 +89,22 @@ class Link:
         """
         self._thread.raise_crash()
         now_ns = time.monotonic_ns()
-        silent_ns, self._renewed_ns = now_ns - self._renewed_ns, now_ns
-        if state is self._state is StationState.READY and silent_ns > _LOOP_SILENT_NS:
+        silent_ns, self._said.renewed_ns = now_ns - self._said.renewed_ns, now_ns
+        if state is self._said.state is StationState.READY and silent_ns > LOOP_SILENT_NS:
             self._counters["loop_silent"] += 1
             logger().warning("the decision loop hung, the heartbeat to the PLC stood still", silent_s=silent_ns / 1e9)
-        if state is not self._state:
-            self._state = state
+        if state is not self._said.state:
+            self._said.state = state
             self._orders.put(None)
 
     def job_active(self, job: int, *, refused: int = 0) -> None:
         """Tell the PLC by which job the station judges; or 0, and the one it asked for and cannot have."""
-        self._job, self._refused_job = job, refused
-        self._orders.put(_JobRefused() if refused else None)
+        self._said.job, self._said.refused_job = job, refused
+        self._orders.put(JobRefused() if refused else None)
 
     def stop_line(self, wanted: bool) -> None:  # noqa: FBT001 - the register is a yes or no
         """Ask the PLC to stop the line, or no longer."""
-        self._line_stop = wanted
+        self._said.line_stop = wanted
         self._orders.put(None)
 
     def events(self) -> list[Event]:
@@ -170,7 +116,7 @@ class Link:
 
     def close(self) -> None:
         """Make the outputs safe (state 0, heartbeat still) and end; 0.3 s at most, also where the PLC is gone."""
-        self._thread.closing = True
+        self._thread.closing = self._said.closing = True
         self._orders.put(None)
         if not self._thread.join():
             self._counters["plc_close_timeout"] += 1
@@ -196,215 +142,3 @@ class Link:
                 logger().warning("gate outcomes were lost", count=count)
             case _:
                 pass
-
-    # From here on: the thread.
-
-    def lost(self, reason: str) -> bool:
-        """Tell that the PLC does not answer, once."""
-        was_up = self._up is True
-        if self._up is not False:
-            self._up = False
-            self._tell(LinkDown(reason))
-        return was_up
-
-    def hang_up(self) -> None:
-        """Disconnect."""
-        self._driver.close()
-
-    def wait(self, until_ns: int) -> None:
-        """Take orders without a PLC."""
-        while not self._thread.closing and (now_ns := time.monotonic_ns()) < until_ns:
-            self._miss_expired(now_ns)
-            self._take(min(until_ns, now_ns + _POLL_NS))
-
-    def converse(self) -> None:
-        """Talk to the PLC until the link is closed; DeviceError says that the PLC is gone."""
-        self._driver.open()
-        self._agree()
-        poll_due_ns = 0
-        while not self._thread.closing:
-            self._take(min(poll_due_ns, self._heartbeat_due_ns))
-            self._write_orders()
-            self._write_outputs()
-            if time.monotonic_ns() >= poll_due_ns:
-                self._poll()
-                self._write_outputs()
-                poll_due_ns = time.monotonic_ns() + self._poll_ns
-        self._state = StationState.STOPPED
-        self._write_outputs()
-        self._take(0)
-        self._write_orders()
-        self._write_outputs()  # with the result of a part that was judged at the last moment
-
-    def _agree(self) -> None:
-        """Bring a PLC that was just reached to what the station knows."""
-        inputs = self._driver.read_inputs()
-        if inputs.run != self._run:
-            self._driver.clear_results()
-        if self._handshake:
-            self._handshake.connected()
-        self._look(inputs)
-        if self._outcomes_seen is None or inputs.run != self._run:
-            ours = inputs.run in (0, self._run)  # 0: a cold PLC, all that it tells is new
-            self._outcomes_seen = max(0, inputs.outcome_count - registers.SLOTS) if ours else inputs.outcome_count
-        self._plc_heartbeat, self._plc_heartbeat_ns = inputs.heartbeat, time.monotonic_ns()
-        self._told = None
-        self._unwritten = {slot: order for slot, order in self._recent.items() if not order.missed}
-        self._take(0)
-        self._write_outputs()
-        self._write_orders()
-
-    def _take(self, until_ns: int) -> None:
-        """Accept the orders that wait; wait for one until `until_ns`."""
-        wait_s = max(0, until_ns - time.monotonic_ns()) / 1e9
-        with contextlib.suppress(queue.Empty):
-            order = self._orders.get(timeout=wait_s)
-            while True:
-                self._take_in(order)
-                order = self._orders.get_nowait()
-
-    def _take_in(self, order: _Order | Result | _Exposed | _JobRefused | None) -> None:
-        if isinstance(order, _Order):
-            self._accept(order)
-            order = order.result
-        if self._handshake:
-            match order:
-                case Result():
-                    self._handshake.judged(order)
-                case _Exposed(sequence):
-                    self._handshake.exposed(sequence)
-                case _JobRefused():
-                    self._handshake.job_refused()
-            self._keep()
-
-    def _accept(self, order: _Order) -> None:
-        slot = registers.slot(order.result.sequence)
-        overtaken = self._recent.get(slot)
-        if overtaken is not None and not overtaken.answered:
-            self._miss(overtaken)
-        self._recent[slot] = self._unwritten[slot] = order
-
-    def _write_orders(self) -> None:
-        if not self._unwritten:
-            return
-        now_ns = time.monotonic_ns()
-        self._miss_expired(now_ns)
-        orders = sorted(self._unwritten.values(), key=lambda order: order.result.sequence)
-        urgent = [order for order in orders if order.expires_ns >= now_ns]
-        told_again = [order for order in orders if order.expires_ns < now_ns]
-        for batch in (urgent, told_again):
-            if not batch:
-                continue
-            self._driver.write_results([order.result for order in batch])
-            written_ns = time.monotonic_ns()
-            for order in batch:
-                del self._unwritten[registers.slot(order.result.sequence)]
-                if order.answered:
-                    continue
-                if written_ns > order.expires_ns:
-                    self._miss(order)
-                else:
-                    order.answered = True
-                    self._tell(GateWritten(order.result.sequence, order.part_id, written_ns))
-
-    def _miss_expired(self, now_ns: int) -> None:
-        for slot, order in list(self._unwritten.items()):
-            if not order.answered and order.expires_ns < now_ns:
-                del self._unwritten[slot]
-                self._miss(order)
-
-    def _miss(self, order: _Order) -> None:
-        order.answered = order.missed = True
-        self._tell(GateMissed(order.result.sequence, order.part_id))
-
-    def _present_state(self, now_ns: int) -> StationState:
-        if self._state is StationState.READY and now_ns - self._renewed_ns > _LOOP_SILENT_NS:
-            return StationState.DEGRADED
-        return self._state
-
-    def _write_outputs(self) -> None:
-        now_ns = time.monotonic_ns()
-        state = self._present_state(now_ns)
-        if now_ns >= self._heartbeat_due_ns:
-            self._heartbeat_due_ns = now_ns + _HEARTBEAT_NS
-            if state is StationState.READY:
-                self._heartbeat = (self._heartbeat + 1) % registers.WORD
-        outputs = StationOutputs(
-            self._heartbeat, state, self._job, self._line_stop, self._run, refused_job=self._refused_job
-        )
-        if self._handshake:
-            memory = self._handshake.memory
-            outputs = replace(
-                outputs,
-                acked_part=memory.acked_part,
-                error_code=memory.error_code,
-                error_part=memory.error_part,
-                result=self._handshake.result,
-                signals=self._handshake.signals(able=state is StationState.READY),
-            )
-        if outputs != self._told:
-            self._driver.write_outputs(outputs)
-            self._told = outputs
-
-    def _look(self, inputs: PlcInputs) -> None:
-        """Let the handshake see what the PLC shows; what it takes is kept before anybody is told."""
-        if self._handshake is None:
-            return
-        now_ns = time.monotonic_ns()
-        able = self._present_state(now_ns) is StationState.READY
-        before = self._handshake.refused
-        part = self._handshake.look(inputs, able=able, job=self._job, now_ns=now_ns)
-        self._keep()
-        if self._handshake.refused != before:
-            memory = self._handshake.memory
-            self._tell(TriggerRefused(memory.error_code, memory.error_part))
-        if part is not None:
-            self._tell(PartTriggered(part, again=False))
-
-    def _keep(self) -> None:
-        if self._handshake and self._ledger and self._handshake.memory is not self._kept:
-            self._kept = self._handshake.memory
-            self._ledger.write(self._kept)
-
-    def _poll(self) -> None:
-        inputs = self._driver.read_inputs()
-        now_ns = time.monotonic_ns()
-        if inputs.run != self._run:
-            raise DeviceError(
-                f"the PLC holds run {inputs.run}, not {self._run}: it restarted, or serves another station"
-            )
-        if inputs.requested_job != self._requested_job:
-            self._requested_job = inputs.requested_job
-            self._tell(JobRequested(inputs.requested_job))
-        if inputs.heartbeat != self._plc_heartbeat:
-            self._plc_heartbeat, self._plc_heartbeat_ns = inputs.heartbeat, now_ns
-            if not self._up:
-                self._up = True
-                self._tell(LinkUp())
-        elif now_ns - self._plc_heartbeat_ns > self._plc_silent_ns:
-            raise DeviceError("the PLC answers but its heartbeat stands still: its program does not run")
-        self._look(inputs)
-        self._fetch_outcomes(inputs.outcome_count)
-
-    def _fetch_outcomes(self, count: int) -> None:
-        seen = self._outcomes_seen or 0
-        if count - seen > registers.SLOTS:
-            self._tell(GateOutcomesLost(count - registers.SLOTS - seen))
-            seen = count - registers.SLOTS
-        while seen < count:
-            outcomes = self._driver.read_outcomes(seen + 1, count - seen)
-            now_ns = time.monotonic_ns()
-            for outcome in outcomes:
-                told = (
-                    GateOutcomesLost(1)
-                    if outcome is None
-                    else GateOutcomeSeen(outcome.sequence, outcome.outcome, now_ns)
-                )
-                self._tell(told)
-            seen += len(outcomes)
-            self._outcomes_seen = seen
-            self._take(0)
-            self._write_orders()
-
-    def _tell(self, event: Event) -> None:
-        self._events.put(event)
