@@ -29,6 +29,11 @@ def size_px(path: Path) -> tuple[int, int] | None:
             data = file.read(_HEADER_BYTES)
     except OSError:
         return None
+    return size_of(data)
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Return width and height as the header of an image's bytes has them, as `size_px` does."""
     try:
         if data.startswith(_PNG):
             width, height = struct.unpack_from(">II", data, 16)

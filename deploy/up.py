@@ -144,10 +144,9 @@ def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbo
         for number in range(station.workers.count)
     ]
     supervisor.start(first, _READY_WITHIN_S)
-    cameras = [
-        daemon(f"camera-{camera.name}", "ingest", "--camera", camera.name, stops=0) for camera in station.cameras
-    ]
-    supervisor.start(cameras, _READY_WITHIN_S)
+    last = [daemon(f"camera-{camera.name}", "ingest", "--camera", camera.name, stops=0) for camera in station.cameras]
+    last.append(daemon("teacher", "deploy.teacher", stops=0))
+    supervisor.start(last, _READY_WITHIN_S)
     return database_url
 
 

@@ -98,7 +98,7 @@ class Judges:
         if bundle is None:
             return Judge(rules, engines)
         views = {
-            camera: _rebased(view, bundle, keep_thresholds=self._others.recipe is not None)
+            camera: rebased(view, bundle, keep_thresholds=self._others.recipe is not None)
             if engines[camera].digest == bundle.digest and self._others.camera in {None, camera}
             else view
             for camera, view in rules.recipe.views.items()
@@ -153,7 +153,11 @@ class Judges:
         return engine
 
 
-def _rebased(view: ViewRecipe, bundle: Bundle, *, keep_thresholds: bool) -> ViewRecipe:
+def rebased(view: ViewRecipe, bundle: Bundle, *, keep_thresholds: bool) -> ViewRecipe:
+    """Return a view as another bundle would judge it: by the thresholds of its own calibration, unless they are kept.
+
+    A score means nothing to another bundle: limits of zones go with the thresholds, their places and areas stay.
+    """
     update: dict[str, object] = {"bundle_digest": bundle.digest}
     if not keep_thresholds:
         calibration = bundle.manifest.calibration

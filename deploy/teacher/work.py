@@ -1,0 +1,113 @@
+"""One work of a lesson, in a process of its own: `python -m deploy.teacher.work fit --home DIR --lesson ID`.
+
+What it imports (torch, onnxruntime) and what it takes is gone when it ends. It changes the lesson only while nobody
+else has: another attempt is another process's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from config import log
+from config.errors import AndonError, InputError
+from config.home import Home
+from config.lessons import Lesson, Lessons, Progress, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TELL_NS = 250_000_000
+
+
+class Job:
+    """The work in hand: its lesson as it was when it began, and how it tells how far it is."""
+
+    def __init__(self, home: Home, lesson_id: str) -> None:
+        """Take up a lesson; raise InputError where there is none."""
+        self.home = home
+        self.lessons = Lessons(home.path, home.runtime)
+        self.lesson = self.lessons.read(lesson_id)
+        self.out = self.lessons.path(lesson_id) / "out"
+        self.counters: Counter[str] = Counter()
+        self._ended = threading.Event()
+        self._stage = ""
+        self._told_ns = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._ended.set())
+
+    def wait(self, seconds: float) -> bool:
+        """Wait a moment; False once the work is to end."""
+        return not self._ended.wait(seconds)
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Say how far the work is, four times a second at most; end a work that is not wanted any more."""
+        if self._ended.is_set():
+            raise KeyboardInterrupt
+        now_ns = time.monotonic_ns()
+        if stage == self._stage and done < total and now_ns - self._told_ns < _TELL_NS:
+            return
+        self._stage, self._told_ns = stage, now_ns
+        self.lessons.tell(self.lesson.id, Progress(attempt=self.lesson.attempt, stage=stage, done=done, total=total))
+
+    def finish(self, state: State, **changes: object) -> None:
+        """Take the lesson to another state, unless somebody wants something else by now."""
+
+        def finished(now: Lesson) -> Lesson:
+            if now.attempt != self.lesson.attempt or now.state is not self.lesson.state:
+                return now
+            return now.to(state, datetime.now(UTC), **changes)
+
+        self.lessons.change(self.lesson.id, finished)
+
+
+def main() -> int:
+    """Do one work; whatever keeps it from being done is what the lesson says then."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.teacher.work", description="One work of a lesson.")
+    parser.add_argument("what", choices=("collect", "check", "fit", "shadow"))
+    parser.add_argument("--home", type=Path, required=True, help="the station's state folder")
+    parser.add_argument("--lesson", required=True, metavar="ID")
+    arguments = parser.parse_args()
+    log.configure("teacher")
+    os.nice(19)
+    job = Job(Home(arguments.home), arguments.lesson)
+    job.tell("start", 0, 1)
+    try:
+        _work(arguments.what)(job)
+    except KeyboardInterrupt:
+        return 0
+    except AndonError as error:
+        log.logger().warning("work failed", lesson=job.lesson.id, what=arguments.what, error=str(error))
+        try:
+            job.finish(State.FAILED, detail=str(error))
+        except InputError:  # the lesson was removed meanwhile
+            return 0
+    except MemoryError:
+        job.finish(State.FAILED, detail="there is not enough memory for it: fewer or smaller images, or other options")
+    return 0
+
+
+def _work(what: str) -> Callable[[Job], None]:
+    """Return what does a work; each imports what it alone needs."""
+    if what == "collect":
+        from deploy.teacher.collecting import collect  # noqa: PLC0415 - as the docstring says
+
+        return collect
+    if what == "shadow":
+        from deploy.teacher.shadowing import shadow  # noqa: PLC0415 - as the docstring says
+
+        return shadow
+    from deploy.teacher.fitting import check, fit  # noqa: PLC0415 - as the docstring says
+
+    return check if what == "check" else fit
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
