@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Header, HTTPException, Path, Query
 from fastapi.responses import Response
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from config.errors import StoreError
 from storage.console import thumbnail
@@ -49,6 +49,16 @@ class RatesQuery(Filter):
     """Which parts, and by how long a time they are counted."""
 
     bucket: Bucket = Field(default=Bucket.HOUR, description="a minute only of up to six hours")
+
+
+class MapsQuery(BaseModel):
+    """Which parts' maps, and how small."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    part: tuple[Annotated[str, Field(pattern=_NAMED, max_length=120)], ...] = Field(min_length=1, max_length=48)
+    since: AwareDatetime = Field(description="the earliest trigger time of the parts")
+    until: AwareDatetime = Field(description="the latest one")
+    side_cells: int = Field(default=32, ge=8, le=64, description="of the longer side at most")
 
 
 @router.get("/api/parts", tags=["parts"])
@@ -90,18 +100,19 @@ def anomaly_map(console: TheConsole, part_id: PartId, camera: Camera, response: 
     view = next((view for view in find(console, part_id).details if view.camera == camera), None)
     if view is None or view.anomaly_map is None:
         raise HTTPException(404, f"part {part_id} has no map of a camera {camera!r}")
-    low, high, levels = _quantised(view.anomaly_map)
     response.headers["Cache-Control"] = _KEEP
-    return MapAnswer(
-        part_id=part_id,
-        camera=camera,
-        height=levels.shape[0],
-        width=levels.shape[1],
-        low=low,
-        high=high,
-        review_above=view.review_above,
-        reject_above=view.reject_above,
-        levels=base64.b64encode(levels.tobytes()).decode("ascii"),
+    return _map_answer(part_id, camera, view.anomaly_map, view.review_above, view.reject_above)
+
+
+@router.get("/api/maps", tags=["parts"])
+def anomaly_maps(console: TheConsole, query: Annotated[MapsQuery, Query()]) -> tuple[MapAnswer, ...]:
+    """Return the maps of some parts, small: of so many cells as `side_cells` the highest score counts."""
+    found = console.query.maps(query.part, query.since, query.until)
+    return tuple(
+        _map_answer(
+            one.part_id, one.camera, _reduced(one.anomaly_map, query.side_cells), one.review_above, one.reject_above
+        )
+        for one in found
     )
 
 
@@ -192,6 +203,32 @@ def _image(console: Console, part_id: str, camera: str, purpose: str, region: in
         if found is not None:
             return found
     return console.query.image(part_id, camera, purpose, region)
+
+
+def _map_answer(
+    part_id: str, camera: str, anomaly_map: NDArray[np.float16], review_above: float | None, reject_above: float | None
+) -> MapAnswer:
+    low, high, levels = _quantised(anomaly_map)
+    return MapAnswer(
+        part_id=part_id,
+        camera=camera,
+        height=levels.shape[0],
+        width=levels.shape[1],
+        low=low,
+        high=high,
+        review_above=review_above,
+        reject_above=reject_above,
+        levels=base64.b64encode(levels.tobytes()).decode("ascii"),
+    )
+
+
+def _reduced(anomaly_map: NDArray[np.float16], side_cells: int) -> NDArray[np.float16]:
+    """Return a map `(h, w)` of at most `side_cells` a side: of the cells that become one the highest score counts."""
+    step = -(-max(anomaly_map.shape) // side_cells)
+    height, width = (-(-length // step) for length in anomaly_map.shape)
+    more = (height * step - anomaly_map.shape[0], width * step - anomaly_map.shape[1])
+    padded = np.pad(anomaly_map, ((0, more[0]), (0, more[1])), mode="edge")
+    return np.asarray(padded.reshape(height, step, width, step).max(axis=(1, 3)), np.float16)
 
 
 def _quantised(anomaly_map: NDArray[np.float16]) -> tuple[float, float, NDArray[np.uint8]]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from config.errors import ImageLostError, InputError, ServiceError, StoreError
-from storage.console import api, assets, pages, recipes
+from storage.console import access, alarms, api, assets, export, pages, people, problems, recipes, signing
 from storage.console.context import Console
+from storage.console.door import Door
 from storage.console.headers import SecurityHeaders
+from storage.console.origin import Origin
 
-_DESCRIPTION = """Read-only, but for the recipe that counts. Times are ISO 8601, durations milliseconds, lengths pixels
+_DESCRIPTION = """A program sends `Authorization: Bearer TOKEN` (`andon token add`, or the page People). Times are ISO 8601, durations milliseconds, lengths pixels
 of the frame. A wrong parameter is answered with 422, an unknown part with 404, an image whose bytes are lost with 410,
 a database that is away with 503; each says why in `detail`."""
 
@@ -28,10 +31,15 @@ def make_app(console: Console) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        responses=access.RESPONSES,
     )
     app.state.console = console
     app.include_router(api.router)
+    app.include_router(alarms.router)
+    app.include_router(export.router)
     app.include_router(recipes.router)
+    app.include_router(people.router)
+    app.include_router(signing.router)
     app.include_router(pages.router)
     app.mount(assets.PREFIX, assets.Assets())
     app.add_exception_handler(InputError, _wrong)
@@ -41,9 +49,12 @@ def make_app(console: Console) -> FastAPI:
     app.add_exception_handler(ServiceError, _away)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
+    app.add_middleware(Door, console=console)
+    app.add_middleware(Origin, console=console)
     if console.private:
         # a page from elsewhere must not reach us through a name of its own that it points to this machine
         hosts = ["localhost", "127.0.0.1", "[::1]", console.station.console.host]
+        hosts += [name] if (name := urlsplit(console.station.console.url or "").hostname) else []
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     app.add_middleware(SecurityHeaders)
     return app
@@ -57,31 +68,23 @@ async def _wrong(request: Request, error: Exception) -> Response:
         )
     else:
         text = str(error)
-    return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, text)
+    return problems.answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, text)
 
 
 async def _away(request: Request, error: Exception) -> Response:
-    return _problem(request, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+    return problems.answer(request, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
 
 
 async def _lost(request: Request, error: Exception) -> Response:
-    return _problem(request, HTTPStatus.GONE, str(error))
+    return problems.answer(request, HTTPStatus.GONE, str(error))
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return _problem(request, HTTPStatus(error.status_code), str(error.detail))
+    return problems.answer(request, HTTPStatus(error.status_code), str(error.detail))
 
 
 async def _broken(request: Request, _: Exception) -> Response:
     """Answer for a fault of ours; its traceback is in the log."""
-    return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the console made a mistake; its log says which")
-
-
-def _problem(request: Request, status: HTTPStatus, detail: str) -> Response:
-    """Say what is wrong: a page to people, JSON to programs."""
-    if request.url.path.startswith("/api/"):
-        headers = {"Retry-After": "2"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
-        return JSONResponse({"detail": detail}, status, headers)
-    return pages.problem(request, status, detail)
+    return problems.answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the console made a mistake; its log says which")

@@ -11,14 +11,20 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 from sqlalchemy import URL
 
-from config.home import Home
+from config.home import Home, Run
 from config.messages import Judgement
 from config.recipe import Recipe
 from config.station import Station
+from storage.alarms import Alarms
+from storage.console.admission import Admission
 from storage.console.live import LiveFeed
+from storage.events import EventService
 from storage.live import LiveImages
 from storage.query import QueryService
 from storage.query.recent import RecentPart
+from storage.roster import Roster
+from storage.sessions import Sessions
+from storage.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,19 @@ class Console:
     """One station's console."""
 
     home: Home
+    run: Run
     database: URL
     station: Station
     products: tuple[str, ...]
     feed: LiveFeed
     live: LiveImages
     query: QueryService
+    events: EventService
+    alarms: Alarms
+    roster: Roster
+    sessions: Sessions
+    tokens: Tokens
+    admission: Admission
     counters: Counter[str]
     judging: Judging
 
@@ -65,6 +78,20 @@ class Console:
             return ip_address(host).is_loopback
         except ValueError:
             return host == "localhost"
+
+    @property
+    def demo(self) -> bool:
+        """Whether the parts are those of the demo."""
+        return self.run.demo
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach it by TLS."""
+        return (self.station.console.url or "").startswith("https://")
+
+    def origin(self, host: str) -> str:
+        """Return where our own pages come from, for a browser that asked for `host`."""
+        return self.station.console.url or f"http://{host}"
 
 
 def _console(request: Request) -> Console:

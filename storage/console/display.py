@@ -50,6 +50,8 @@ REVIEWS = {
     ReviewState.DISPUTED: text("reviewers disagree"),
     ReviewState.HELD: text("on hold"),
 }
+SEVERITIES = {"ALARM": text("Alarm"), "WARNING": text("Warning"), "INFO": text("Information")}
+STATES = {"BEGAN": text("began"), "ENDED": text("ended"), "HAPPENED": text("happened")}
 OUTCOMES = {GateOutcome.PASSED: text("passed"), GateOutcome.EJECTED: text("ejected")}
 
 
@@ -101,4 +103,6 @@ WORDING: dict[str, Callable[[Any], str]] = {  # filters whose English is transla
     "reason": REASONS.__getitem__,
     "command": COMMANDS.__getitem__,
     "outcome": OUTCOMES.__getitem__,
+    "severity": SEVERITIES.__getitem__,
+    "state": STATES.__getitem__,
 }

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, TypeVar
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from config.messages import Judgement
-from storage.console import api
+from storage.console import api, export
 from storage.console.context import TheConsole
 from storage.console.models import local
 from storage.console.rendering import render
@@ -36,7 +37,7 @@ async def live(request: Request) -> Response:
 def defects(request: Request, console: TheConsole, search: Annotated[Search, Query()]) -> Response:
     """Show the stored parts that a search finds."""
     now = local(datetime.now(UTC))
-    chosen = search.filter(now)
+    chosen = search.filter(now, console.station.shifts)
     counts = None
     if search.after:  # the first page has said how many there are
         found = console.query.parts(chosen, search.after, _PAGE)
@@ -48,7 +49,10 @@ def defects(request: Request, console: TheConsole, search: Annotated[Search, Que
         here="defects",
         search=search,
         found=found,
-        thumbnail=thumbnail_of,
+        pictured=pictured,
+        filtered=urlencode(chosen.model_dump(mode="json", exclude_defaults=True), doseq=True),
+        command=f" {options}" if (options := export.command(chosen)) else "",
+        most_rows=export.MOST_ROWS,
         counts=counts,
         now=now,
         products=console.products,
@@ -84,13 +88,10 @@ def problem(request: Request, status: HTTPStatus, detail: str) -> Response:
     return shown
 
 
-def thumbnail_of(line: PartLine) -> str | None:
-    """Return the address of a small picture of the part's worst view; None if no picture was kept."""
+def pictured(line: PartLine) -> ViewLine | None:
+    """Return the worst view of a part of which a picture was kept; None if none was."""
     kept = {image.camera for image in line.images if image.purpose == "image"}
-    for view in _worst_first(line.views):
-        if view.camera in kept:
-            return f"/api/images/{line.part_id}/{view.camera}/image?side_px=128"
-    return None
+    return next((view for view in _worst_first(line.views) if view.camera in kept), None)
 
 
 def _worst_first(views: Sequence[AnyView]) -> list[AnyView]:

@@ -8,15 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.routing import Match
 
 from config.messages import Judgement, Reason
 from storage.console import assets, display
 from storage.console.context import Console
 from storage.console.language import COOKIE, Language, chosen, say, text
 from storage.console.search import When
+from storage.people import Person, Role
 from storage.query.filters import ReviewState
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -30,6 +32,7 @@ class _Entry:
     name: str
     path: str
     title: str
+    least: Role = Role.VIEWER
 
 
 _NAVIGATION = (
@@ -38,21 +41,25 @@ _NAVIGATION = (
     _Entry("review", "/review", text("Review")),
     _Entry("statistics", "/statistics", text("Statistics")),
     _Entry("recipes", "/recipes", text("Recipes")),
-    _Entry("teach", "/teach", text("Teach")),
-    _Entry("people", "/people", text("People")),
+    _Entry("teach", "/teach", text("Teach"), Role.ENGINEER),
+    _Entry("people", "/people", text("People"), Role.ADMIN),
 )
 
 
 def render(request: Request, template: str, here: str, **values: object) -> HTMLResponse:
     """Return the page that `template` makes of `values`; `here` is its name in the navigation."""
     console: Console = request.app.state.console
-    served = {getattr(route, "path", None) for route in request.app.routes}
+    person = getattr(request.state, "person", Person("nobody", Role.ADMIN))
     page = _environment(language(request)).get_template(template)
     return HTMLResponse(
         page.render(
             station=console.station,
             private=console.private,
-            navigation=[entry for entry in _NAVIGATION if entry.path in served],
+            person=person,
+            Role=Role,
+            navigation=[
+                entry for entry in _NAVIGATION if person.role >= entry.least and _serves(request.app, entry.path)
+            ],
             here=here,
             dark=_SCHEMES.get(request.cookies.get("scheme", ""), "(prefers-color-scheme: dark)"),
             **values,
@@ -63,6 +70,13 @@ def render(request: Request, template: str, here: str, **values: object) -> HTML
 def language(request: Request) -> Language:
     """Return the language that the answer should be in."""
     return chosen(request.cookies.get(COOKIE), request.headers.get("accept-language"))
+
+
+@cache
+def _serves(app: FastAPI, path: str) -> bool:
+    """Tell whether there is such a page."""
+    asked = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    return any(route.matches(asked)[0] is Match.FULL for route in app.routes)
 
 
 @cache

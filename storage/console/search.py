@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -10,10 +11,9 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
 from config.messages import Judgement, Reason
+from config.shifts import DEFAULT, Shift, present
 from storage.query.filters import Filter, ReviewState
 
-_SHIFT_H = 8
-_FIRST_SHIFT_H = 6  # 06:00, 14:00 and 22:00
 NOT_PASSED = (Judgement.REJECT, Judgement.REVIEW, Judgement.FAULT)
 
 
@@ -82,9 +82,9 @@ class Search(BaseModel):
         """Whether anything is looked for that the first row of the form does not say."""
         return any(getattr(self, name) is not None for name in _MORE)
 
-    def filter(self, now: datetime) -> Filter:
+    def filter(self, now: datetime, shifts: Sequence[Shift] = DEFAULT) -> Filter:
         """Return the filter that is meant at `now`, which has a zone; raise InputError if it holds nothing."""
-        since, until = self._range(now)
+        since, until = self._range(now, shifts)
         everywhere = self.part_id is not None  # a part that is named is found whatever else is chosen
         said = {
             name: getattr(self, name) for name in (*_MORE, "product", "reason", "part_id", "score_min", "score_max")
@@ -98,13 +98,13 @@ class Search(BaseModel):
         values = {**self.model_dump(mode="json", exclude_defaults=True), **changes}
         return urlencode({name: value for name, value in values.items() if value not in (None, "", ())}, doseq=True)
 
-    def _range(self, now: datetime) -> tuple[datetime | None, datetime | None]:
+    def _range(self, now: datetime, shifts: Sequence[Shift]) -> tuple[datetime | None, datetime | None]:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         match self.when:
             case When.HOUR:
                 return now - timedelta(hours=1), None
             case When.SHIFT:
-                return shift_start(now), None
+                return present(shifts, now).began, None
             case When.TODAY:
                 return midnight, None
             case When.CUSTOM:
@@ -117,12 +117,6 @@ _MORE = (
     *("line", "station", "camera", "recipe", "recipe_version", "bundle", "run", "defect_class", "area_min_px"),
     *("area_max_px", "x_min", "x_max", "y_min", "y_max", "challenge", "gate_confirmed", "review"),
 )
-
-
-def shift_start(now: datetime) -> datetime:
-    """Return when the present shift began; shifts are eight hours long and change at 06:00, 14:00 and 22:00."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    return hour - timedelta(hours=(now.hour - _FIRST_SHIFT_H) % _SHIFT_H)
 
 
 def _in_zone(moment: datetime | None, now: datetime) -> datetime | None:

@@ -23,12 +23,20 @@ from config.messages import Health
 from config.service import Service, notify
 from config.station import ConsoleSection
 from storage.addresses import database_url, redis_url
+from storage.alarms import Alarms
+from storage.console.admission import Admission
 from storage.console.app import make_app
+from storage.console.board import Keeper
 from storage.console.context import Console, Judging
 from storage.console.live import LiveFeed
+from storage.events import EventService
+from storage.ledger import Ledger
 from storage.live import LiveImages
 from storage.query import QueryService
+from storage.roster import Roster
+from storage.sessions import Sessions
 from storage.store import connect
+from storage.tokens import Tokens
 
 _ALIVE_S = 0.5
 _LEAVE_S = 0.15  # for answers on their way; browsers ask again
@@ -47,14 +55,23 @@ class ConsoleServer(Service):
         station = self.home.read_station()
         products = sorted({recipe.product for recipe in self.home.read_recipes().values()})
         database, redis = database_url(), redis_url()
+        ledger = Ledger(database, self.home.path, "people")
+        sessions = Sessions(ledger)
         console = Console(
             home=self.home,
+            run=self.home.read_run(),
             database=database,
             station=station,
             products=tuple(products),
             feed=LiveFeed(station, redis, self.counters),
             live=LiveImages(redis, station.station),
             query=QueryService(database, connect(station.storage.images, station.station)),
+            events=EventService(database),
+            alarms=Alarms(database, self.home.path),
+            roster=Roster(ledger),
+            sessions=sessions,
+            tokens=Tokens(ledger),
+            admission=Admission(sessions, self.counters),
             counters=self.counters,
             judging=self._judging,
         )
@@ -87,6 +104,7 @@ class ConsoleServer(Service):
         tasks = {
             serving,
             asyncio.create_task(console.feed.run()),
+            asyncio.create_task(Keeper(console.station, console.feed, console.query, console.alarms).run()),
             asyncio.create_task(self._stay_alive(server.listens)),
             waiting := asyncio.create_task(told_to_stop.wait()),
         }

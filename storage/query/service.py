@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,16 @@ CONNECT = {
 _POOL_S = 5.0
 _LATEST_RUNS = 100
 _FOR_A_PAGE = 6_000  # rows that are looked at for one answer
+
+
+class ViewMap(NamedTuple):
+    """The anomaly map of a view, `(h, w)`, and what it was judged by."""
+
+    part_id: str
+    camera: str
+    review_above: float | None
+    reject_above: float | None
+    anomaly_map: NDArray[np.float16]
 
 
 class QueryService:
@@ -144,6 +154,21 @@ class QueryService:
             columns = (view.c.map, view.c.map_height, view.c.map_width)
             row = connection.execute(select(*columns).where(*same, of_camera)).first()
         return None if row is None else read_map(*row)
+
+    def maps(self, part_ids: Sequence[str], since: datetime, until: datetime) -> list[ViewMap]:
+        """Return the anomaly maps of parts that were triggered from `since` to `until`, both with a zone."""
+        columns = ("part_id", "camera", "review_above", "reject_above", "map", "map_height", "map_width")
+        statement = select(*(view.c[name] for name in columns)).where(
+            view.c.part_id.in_(part_ids), view.c.trigger_time.between(since, until), view.c.map.is_not(None)
+        )
+        with self._connected() as connection:
+            rows = connection.execute(statement).all()
+        found = [(row, read_map(row.map, row.map_height, row.map_width)) for row in rows]
+        return [
+            ViewMap(row.part_id, row.camera, row.review_above, row.reject_above, one)
+            for row, one in found
+            if one is not None
+        ]
 
     def counts(self, chosen: Filter) -> Counts:
         """Return how many parts there are, by verdict."""

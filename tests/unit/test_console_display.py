@@ -69,7 +69,8 @@ def test_thumbnails_keep_their_shape_and_are_never_larger() -> None:
 
 
 def test_pages_load_nothing_from_elsewhere_and_run_nothing_inline() -> None:
-    for path in [*STATIC.iterdir(), *STATIC.with_name("templates").iterdir()]:
+    ours = (path for path in STATIC.iterdir() if path.is_file())
+    for path in [*ours, *STATIC.with_name("templates").iterdir()]:
         text = path.read_text(encoding="utf-8")
         assert "https://" not in text, path
         assert text.count("http://") == text.count("http://www.w3.org/"), path

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from config.errors import InputError
 from config.messages import Judgement, Reason
-from storage.console.search import NOT_PASSED, Search, When, shift_start
+from storage.console.search import NOT_PASSED, Search, When
 
 SEOUL = timezone(timedelta(hours=9))
 NOW = datetime(2026, 3, 4, 15, 16, 17, tzinfo=SEOUL)
@@ -35,14 +35,6 @@ def test_nothing_asked_is_what_did_not_pass_today() -> None:
 )
 def test_presets(when: When, since: datetime | None) -> None:
     assert Search(when=when).filter(NOW).since == since
-
-
-@pytest.mark.parametrize(
-    ("hour", "start_hour", "days_before"), [(5, 22, 1), (6, 6, 0), (13, 6, 0), (14, 14, 0), (22, 22, 0), (0, 22, 1)]
-)
-def test_shifts_change_at_six_two_and_ten(hour: int, start_hour: int, days_before: int) -> None:
-    now = datetime(2026, 3, 4, hour, 59, 59, 999, tzinfo=UTC)
-    assert shift_start(now) == datetime(2026, 3, 4 - days_before, start_hour, tzinfo=UTC)
 
 
 def test_times_of_the_form_are_the_stations_and_others_keep_their_zone() -> None:

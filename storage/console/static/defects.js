@@ -1,5 +1,9 @@
 /* Filters apply as they are chosen, and more rows come in place; without this script the form and the link do the same. */
 
+import { draw } from "./heat.js";
+import { say } from "./language.js";
+import { connectSwitch, wanted } from "./overlay.js";
+
 const form = document.getElementById("filters");
 
 function apply() {
@@ -25,10 +29,10 @@ async function more(event) {
   if (!rows) return;
   event.preventDefault();
   const link = event.currentTarget;
-  link.textContent = "Loading";
+  link.textContent = say("Loading");
   const answer = await fetch(link.href).catch(() => null);
   if (!answer?.ok) {
-    link.textContent = "The database is away: try again";
+    link.textContent = say("The database is away: try again");
     return;
   }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -42,6 +46,35 @@ async function more(event) {
     link.parentElement.remove();
   }
   document.querySelectorAll("#rows .row")[before]?.focus({ preventScroll: true });
+  heat();
 }
 
 document.getElementById("more")?.addEventListener("click", more);
+
+/* heat maps over the pictures: all that are new on the page in one request, small */
+
+const MAPS_AT_ONCE = 24;
+
+async function heat() {
+  if (!wanted()) return;
+  const pictures = [...document.querySelectorAll("#rows .picture[data-map]:not([data-drawn])")].slice(0, MAPS_AT_ONCE);
+  if (!pictures.length) return;
+  const times = pictures.map((picture) => picture.closest(".row").dataset.time).sort();
+  const asked = new URLSearchParams({ since: times[0], until: times.at(-1) });
+  for (const picture of pictures) {
+    picture.dataset.drawn = "";
+    asked.append("part", picture.dataset.part);
+  }
+  const answer = await fetch(`/api/maps?${asked}`).catch(() => null);
+  if (!answer?.ok) return;
+  const maps = new Map((await answer.json()).map((map) => [`${map.part_id}/${map.camera}`, map]));
+  for (const picture of pictures) {
+    const map = maps.get(`${picture.dataset.part}/${picture.dataset.camera}`);
+    if (map) draw(picture.querySelector(".heat"), map);
+  }
+  heat();
+}
+
+if (document.getElementById("overlay")) connectSwitch(heat);
+
+document.getElementById("export")?.addEventListener("click", () => document.getElementById("exporting").showModal());

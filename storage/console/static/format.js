@@ -1,6 +1,8 @@
 /* How numbers and words stand on a page; storage/console/display.py does the same on the server. */
 
-export const WORDS = { PASS: "Pass", REJECT: "Reject", REVIEW: "Review", FAULT: "Fault" };
+import { say } from "./language.js";
+
+export const WORDS = { PASS: say("Pass"), REJECT: say("Reject"), REVIEW: say("Review"), FAULT: say("Fault") };
 
 export function score(value) {
   if (value === undefined || value === null) return "–";

@@ -3,7 +3,10 @@
 import { WORDS, clock, count, node, score, size, span } from "./format.js";
 import { draw, fetchMap } from "./heat.js";
 import { connectSwitch, wanted } from "./overlay.js";
+import { say } from "./language.js";
+import { send } from "./send.js";
 import { drawStrip, worst } from "./strip.js";
+import { toast } from "./toast.js";
 
 const KEPT = 500; // parts
 const CARDS = 12;
@@ -13,10 +16,20 @@ const AGAIN_MS = 2000;
 const MAP_MS = 1000; // until a map is in the database
 const MAP_TRIES = 4;
 const BEHIND_S = 3; // less is the way of every part
-const STATES = { RUNNING: "Running", DEGRADED: "Degraded", STOPPED: "Stopped", UNKNOWN: "Live view away" };
+const STATES = { RUNNING: say("Running"), DEGRADED: say("Degraded"), STOPPED: say("Stopped"), UNKNOWN: say("Live view away") };
+const SEVERITY_MARKS = { ALARM: "STOPPED", WARNING: "DEGRADED", INFO: "UNKNOWN" };
+const CAUSES = {
+  "does not answer": say("does not answer"),
+  "is starting": say("is starting"),
+  "is stopping": say("is stopping"),
+  "is degraded": say("is degraded"),
+  "is ready": say("is ready"),
+};
 
 const parts = new Map(); // part_id -> part, oldest first
 const cards = new Map(); // part_id -> element
+let board = null;
+let alarms = [];
 const element = (id) => document.getElementById(id);
 let heardAt = performance.now();
 let due = null;
@@ -27,10 +40,12 @@ const handlers = {
   snapshot(snapshot) {
     parts.clear();
     for (const part of snapshot.parts) parts.set(part.part_id, part);
+    showBoard(snapshot.board ?? null);
     showStatus(snapshot.status);
     drawParts();
   },
   status: showStatus,
+  board: showBoard,
   part(part) {
     parts.set(part.part_id, part);
     if (parts.size > KEPT) parts.delete(parts.keys().next().value);
@@ -61,7 +76,7 @@ follow();
 
 setInterval(() => {
   if (performance.now() - heardAt > SILENT_MS) {
-    showLight({ state: "UNKNOWN", causes: ["the console does not answer: trying again"] }, "Connection lost");
+    showLight({ state: "UNKNOWN", causes: [say("the console does not answer: trying again")] }, say("Connection lost"));
   }
 }, 1000);
 
@@ -78,16 +93,107 @@ function showStatus(status) {
   put("recipe", status.recipe ? `${status.recipe} v${status.recipe_version}` : "–");
   put("rate", status.parts_per_minute.toFixed(0));
   put("latency", status.latency_p50_ms?.toFixed(1) ?? "–");
-  put("slowest", status.latency_max_ms?.toFixed(1) ?? "–");
+  put("slowest", status.latency_p99_ms?.toFixed(1) ?? "–");
+  put("waiting", count(status.frames_waiting));
+  put("credit", say("of {n} frames", { n: count(status.frames_waiting + status.credit) }));
   put("ejected", count(status.ejected));
-  put("unseen", status.unseen ? `${count(status.unseen)} not seen` : "");
+  put("unseen", status.unseen ? say("{n} not seen", { n: count(status.unseen) }) : "");
   showBacklog(status.backlog_bytes, status.backlog_s);
+  alarms = status.alarms;
+  showAlarms();
+}
+
+function showBoard(found) {
+  board = found;
+  element("shift").hidden = !board;
+  if (!board) return;
+  text(element("shift").querySelector("header p"), say("{shift}, from {began} to {ends}", { shift: board.shift, began: minute(board.began), ends: minute(board.ends) }));
+  const verdicts = Object.keys(WORDS);
+  const rows = board.products.map((line) => row(line.product, line.parts, verdicts.map((name) => line.verdicts[name])));
+  if (rows.length > 1) {
+    const sums = verdicts.map((name) => board.products.reduce((sum, line) => sum + line.verdicts[name], 0));
+    rows.push(row(say("All"), board.products.reduce((sum, line) => sum + line.parts, 0), sums));
+  }
+  element("shift").querySelector("tbody").replaceChildren(...rows);
+  showAlarms();
+}
+
+function row(product, parts, verdicts) {
+  const made = document.createElement("tr");
+  const share = parts ? `${((100 * (parts - verdicts[0])) / parts).toFixed(2)} %` : "–";
+  [product, count(parts), ...verdicts.map(count), share].forEach((value, index) => {
+    const cell = document.createElement(index ? "td" : "th");
+    if (index) cell.className = "number";
+    else cell.scope = "row";
+    cell.textContent = value;
+    made.append(cell);
+  });
+  return made;
+}
+
+function minute(time) {
+  return time.slice(11, 16);
+}
+
+/* alarms: an element for each, made once, so that no button moves away beneath a finger */
+
+const shownAlarms = new Map(); // event_id -> element
+
+function showAlarms() {
+  const list = element("alarms").querySelector("ul");
+  const present = new Set(alarms.map((alarm) => alarm.event_id));
+  for (const [identity, item] of shownAlarms) {
+    if (present.has(identity)) continue;
+    item.remove();
+    shownAlarms.delete(identity);
+  }
+  for (const alarm of alarms) {
+    let item = shownAlarms.get(alarm.event_id);
+    if (!item) {
+      item = alarmItem(alarm);
+      shownAlarms.set(alarm.event_id, item);
+      list.prepend(item);
+    }
+    const told = board?.acknowledged.find((one) => one.event_id === alarm.event_id);
+    if (told) showAcknowledged(item, told);
+  }
+  element("alarms").hidden = alarms.length === 0;
+}
+
+function alarmItem(alarm) {
+  const item = element("alarm").content.firstElementChild.cloneNode(true);
+  item.classList.add(`severity-${alarm.severity}`);
+  item.querySelector("use").setAttribute("href", `#mark-${SEVERITY_MARKS[alarm.severity]}`);
+  item.querySelector("strong").textContent = `${alarm.service}: ${alarm.name.replaceAll("_", " ")}`;
+  item.querySelector(".since").textContent = say("since {time}", { time: clock(alarm.time) });
+  item.querySelector(".detail").textContent = alarm.detail;
+  item.querySelector("button")?.addEventListener("click", (event) => acknowledge(event.currentTarget, alarm.event_id));
+  return item;
+}
+
+function showAcknowledged(item, told) {
+  item.classList.add("seen");
+  item.querySelector("button")?.remove();
+  const line = item.querySelector(".told");
+  line.hidden = false;
+  text(line, say("seen by {person} at {time}", { person: told.person, time: clock(told.acknowledged_at) }));
+}
+
+async function acknowledge(button, identity) {
+  button.disabled = true;
+  try {
+    const told = await send("POST", `/api/alarms/${encodeURIComponent(identity)}/acknowledge`, {});
+    showAcknowledged(shownAlarms.get(identity) ?? button.closest("li"), told);
+  } catch (error) {
+    button.disabled = false;
+    toast(error.message, "fault");
+  }
 }
 
 function showBacklog(bytes, seconds) {
   const behind = element("backlog");
   behind.hidden = seconds < BEHIND_S;
-  if (!behind.hidden) text(behind, `The database is ${size(bytes)} and ${span(seconds)} behind. Nothing is lost: the journal keeps it.`);
+  if (!behind.hidden) text(behind, say("The database is {size} and {span} behind. Nothing is lost: the journal keeps it.", { size: size(bytes), span: span(seconds) }));
 }
 
 function showLight(light, word = STATES[light.state]) {
@@ -96,9 +202,16 @@ function showLight(light, word = STATES[light.state]) {
   document.body.classList.toggle("stale", light.state === "UNKNOWN");
   panel.querySelector("use").setAttribute("href", `#mark-${light.state}`);
   text(panel.querySelector(".state"), word);
-  const more = light.causes.length > 3 ? [`and ${light.causes.length - 3} more`] : [];
-  const causes = [...light.causes.slice(0, 3), ...more].join(" · ");
+  const more = light.causes.length > 3 ? [say("and {n} more", { n: light.causes.length - 3 })] : [];
+  const causes = [...light.causes.slice(0, 3).map(cause), ...more].join(" · ");
   text(panel.querySelector(".causes"), causes);
+}
+
+/* a cause is "<service> <what>[: <detail>]": the middle of it can be translated */
+function cause(said) {
+  const [service, ...words] = said.split(": ")[0].split(" ");
+  const translated = CAUSES[words.join(" ")];
+  return translated ? [`${service} ${translated}`, ...said.split(": ").slice(1)].join(": ") : said;
 }
 
 function put(id, value) {
@@ -129,8 +242,8 @@ function drawParts() {
   element("recent").replaceChildren(...shown.map((part) => card(part)));
   const empty = element("recent-empty");
   empty.hidden = shown.length > 0;
-  const none = parts.size ? "No picture of the last parts was kept" : "No part yet";
-  text(empty, held && parts.size ? `All of the last ${parts.size} parts passed` : none);
+  const none = parts.size ? say("No picture of the last parts was kept") : say("No part yet");
+  text(empty, held && parts.size ? say("All of the last {n} parts passed", { n: parts.size }) : none);
   const used = new Set([...shown.map((part) => part.part_id), latest ? `large ${latest.part_id}` : ""]);
   for (const key of cards.keys()) if (!used.has(key)) cards.delete(key);
 }
@@ -150,7 +263,7 @@ function card(part, size = "") {
     made.querySelector("use").setAttribute("href", `#mark-${part.verdict}`);
     made.querySelector(".word").textContent = WORDS[part.verdict];
     made.querySelector(".score").textContent = score(worst(part).score);
-    made.querySelector(".number").textContent = size ? `${part.product} · ${clock(part.trigger_time)} · no. ${part.sequence}` : `no. ${part.sequence}`;
+    made.querySelector(".number").textContent = size ? `${part.product} · ${clock(part.trigger_time)} · ${say("no. {n}", { n: part.sequence })}` : say("no. {n}", { n: part.sequence });
     cards.set(key, made);
   }
   text(made.querySelector(".gate"), gate(part));
@@ -160,14 +273,15 @@ function card(part, size = "") {
 
 function gate(part) {
   if (!part.gate) return "";
-  if (!part.gate.taken) return "gate not reached";
-  if (!part.gate.outcome) return "not seen at gate";
-  return part.gate.outcome === "EJECTED" ? "ejected" : "passed";
+  if (!part.gate.taken) return say("gate not reached");
+  if (!part.gate.outcome) return say("not seen at gate");
+  return part.gate.outcome === "EJECTED" ? say("ejected") : say("passed");
 }
 
 function showPictures(place, part, size) {
   const views = part.views.filter((view) => part.pictures?.[view.camera]);
-  const first = part.verdict === "PASS" ? part.views[0] : worst(part);
+  const chosen = size ? undefined : part.views.find((view) => view.camera === element("camera")?.value);
+  const first = chosen ?? (part.verdict === "PASS" ? part.views[0] : worst(part));
   views.sort((a, b) => (b === first) - (a === first));
   if (!size) views.splice(1);
   const shown = views.map((view) => `${view.camera}/${part.pictures[view.camera]}`).join(" ");
@@ -181,7 +295,7 @@ function picture(part, view, named) {
   const made = element("picture").content.firstElementChild.cloneNode(true);
   const image = new Image(view.frame_width_px, view.frame_height_px);
   image.src = `/api/images/${part.part_id}/${view.camera}/${part.pictures[view.camera]}`;
-  image.alt = `${view.camera} of part ${part.sequence}`;
+  image.alt = say("{camera} of part {n}", { camera: view.camera, n: part.sequence });
   made.prepend(image);
   made.querySelector("figcaption").textContent = named ? view.camera : "";
   const boxes = made.querySelector(".boxes");
@@ -212,5 +326,6 @@ async function heat(figure, tries = MAP_TRIES) {
 /* controls */
 
 connectSwitch(() => document.querySelectorAll(".picture.hot").forEach((figure) => heat(figure)));
+element("camera")?.addEventListener("change", drawParts);
 for (const radio of document.querySelectorAll("[name=which]")) radio.addEventListener("change", drawParts);
 new ResizeObserver(() => drawStrip(element("strip"), [...parts.values()])).observe(element("strip"));

@@ -1,6 +1,7 @@
 /* The score strip: one bar for each of the last parts, in multiples of the reject threshold that it was judged by. */
 
 import { WORDS, node, score } from "./format.js";
+import { say } from "./language.js";
 
 const BARS = 60;
 const HEIGHT = 116; // of the drawing, whatever its height on the page
@@ -43,7 +44,7 @@ export function drawStrip(svg, parts) {
     }
     const link = node("a", { href: `/parts/${part.part_id}`, class: `is-${part.verdict}`, "aria-label": `${WORDS[part.verdict]} ${part.part_id}` });
     const title = node("title");
-    title.textContent = `${WORDS[part.verdict]} · score ${score(view.score)} · reject above ${score(view.reject_above)} · part ${part.sequence}`;
+    title.textContent = `${WORDS[part.verdict]} · ${say("score {score} · reject above {limit}", { score: score(view.score), limit: score(view.reject_above) })} · ${say("no. {n}", { n: part.sequence })}`;
     link.append(title, node("rect", { class: "hit", x: left, y: 0, width: pitch, height: HEIGHT }));
     const x = left + (pitch - bar) / 2;
     if (multiple === Infinity) {
