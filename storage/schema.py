@@ -324,6 +324,7 @@ audit = Table(
     Column("before", Text),  # JSON
     Column("after", Text),  # JSON
     Column("hash", Text, nullable=False),  # SHA-256 of the hash before and of all that stands here
+    Index("audit_subject", "subject", "number"),
 )
 
 person = Table(

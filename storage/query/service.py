@@ -6,6 +6,7 @@ Parameters that make no sense raise InputError; a server that does not answer ra
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,16 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import URL, Connection, Row, create_engine, select, text
 
-from config.errors import InputError, StoreError
+from config.errors import ImageLostError, InputError, StoreError
 from config.messages import Judgement
 from storage.failures import translated
-from storage.query import counting, products, summaries
+from storage.query import counting, products, similar, summaries
+from storage.query import story as stories
 from storage.query.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates, Seen, Summary
 from storage.query.filters import Filter
 from storage.query.lines import complete, find, read_map, times_of_images, whole
 from storage.query.lines import lines as lines_of
 from storage.query.products import ProductCounts
 from storage.query.search import Key, Search, search
+from storage.query.similar import DefectLine
+from storage.query.story import Story
 from storage.schema import WHOLE, image, seen, view
 
 if TYPE_CHECKING:
@@ -78,13 +82,13 @@ class QueryService:
         """Return a page of at most `limit` (1 to LARGEST_PAGE) parts, newest first, that follow `after`."""
         _check_limit(limit)
         key = None if after is None else _read_cursor(after)
-        with self._connected() as connection:
+        with self.connected() as connection:
             return _page(connection, search(connection, chosen, key), limit)
 
     def first_page(self, chosen: Filter, limit: int) -> tuple[Page, Counts]:
         """Return the first page, and how many parts there are: for less than the two cost alone."""
         _check_limit(limit)
-        with self._connected() as connection:
+        with self.connected() as connection:
             wanted = search(connection, chosen)
             page = _page(connection, wanted, limit)
             return page, Counts.of(page) or _counts(wanted)
@@ -96,7 +100,7 @@ class QueryService:
         """
         key: Key | None = None
         while True:
-            with self._connected() as connection:
+            with self.connected() as connection:
                 wanted = search(connection, chosen, key, oldest_first=oldest_first)
                 lines, key, _ = _lines(connection, wanted, LARGEST_PAGE, oldest_first=oldest_first)
                 parts = whole(connection, lines)
@@ -107,7 +111,7 @@ class QueryService:
     def part(self, part_id: str) -> Part | None:
         """Return all that is stored of a part, maps decoded; None if there is no such part."""
         named = _part(part_id)
-        with self._connected() as connection:
+        with self.connected() as connection:
             found = find(connection, named)
             return whole(connection, found, maps=True)[0] if found else None
 
@@ -123,7 +127,7 @@ class QueryService:
             raise InputError(f"region: must be an index into the view's regions, not {region}")
         named = _part(part_id)
         wanted = (image.c.camera == _name("camera", camera), image.c.purpose == purpose, image.c.region == number)
-        with self._connected() as connection:
+        with self.connected() as connection:
             times = times_of_images(connection, named)
             if times is None:
                 return None
@@ -146,7 +150,7 @@ class QueryService:
     def map(self, part_id: str, camera: str) -> NDArray[np.float16] | None:
         """Return the anomaly map of a view, `(h, w)`; None if there is none."""
         named, of_camera = _part(part_id), view.c.camera == _name("camera", camera)
-        with self._connected() as connection:
+        with self.connected() as connection:
             found = find(connection, named)
             if not found:
                 return None
@@ -161,7 +165,7 @@ class QueryService:
         statement = select(*(view.c[name] for name in columns)).where(
             view.c.part_id.in_(part_ids), view.c.trigger_time.between(since, until), view.c.map.is_not(None)
         )
-        with self._connected() as connection:
+        with self.connected() as connection:
             rows = connection.execute(statement).all()
         found = [(row, read_map(row.map, row.map_height, row.map_width)) for row in rows]
         return [
@@ -170,20 +174,49 @@ class QueryService:
             if one is not None
         ]
 
+    def defect(self, part_id: str, camera: str, region: int) -> DefectLine | None:
+        """Return a defect; None if there is none."""
+        with self.connected() as connection:
+            return similar.find(connection, _name("part_id", part_id), _name("camera", camera), region)
+
+    def similar(self, one: DefectLine, limit: int) -> list[DefectLine]:
+        """Return other parts' defects that are like this one, the most alike first."""
+        with self.connected() as connection:
+            return similar.nearest(connection, one, limit)
+
+    def crops(self, lines: list[DefectLine]) -> dict[tuple[str, int], bytes]:
+        """Return the crops that were kept of defects of one camera, by part and region; lost ones are left out."""
+        with self.connected() as connection:
+            found = similar.crops(connection, lines)
+        contents: dict[tuple[str, int], bytes] = {}
+        for line in lines:
+            content, place = found.get((line.part_id, line.region), (None, None))
+            if content is not None:
+                contents[line.part_id, line.region] = bytes(content)
+            elif place is not None and self._store is not None:
+                with contextlib.suppress(ImageLostError):
+                    contents[line.part_id, line.region] = self._store.get(place)
+        return contents
+
+    def story(self, part: PartLine) -> Story:
+        """Return what was done about a part."""
+        with self.connected() as connection:
+            return stories.story(connection, part.part_id, part.trigger_time)
+
     def counts(self, chosen: Filter) -> Counts:
         """Return how many parts there are, by verdict."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             return _counts(search(connection, chosen))
 
     def rates(self, chosen: Filter, bucket: Bucket) -> Rates:
         """Return how many parts there were in each bucket of time, how they were judged, and their mean score."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             wanted = search(connection, chosen)
             return counting.rates(wanted, bucket) if wanted else Rates(bucket=bucket, points=())
 
     def by_product(self, station: str, since: datetime) -> tuple[ProductCounts, ...]:
         """Return what a station judged since a time, by product; the one with the most parts first."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             return products.by_product(connection, station, since)
 
     def choices(self) -> Choices:
@@ -191,7 +224,7 @@ class QueryService:
         runs = select(seen).where(seen.c.kind == "run").order_by(seen.c.last_time.desc()).limit(_LATEST_RUNS)
         others = select(seen).where(seen.c.kind != "run").order_by(seen.c.last_time.desc(), seen.c.name)
         found: dict[str, list[Seen]] = {}
-        with self._connected() as connection:
+        with self.connected() as connection:
             for row in [*connection.execute(runs), *connection.execute(others)]:
                 one = Seen(name=row.name, first=row.first_time, last=row.last_time)
                 found.setdefault(f"{row.kind}s", []).append(one)
@@ -203,7 +236,7 @@ class QueryService:
         Raise StoreError where that takes longer than `within_s`.
         """
         name = _name("run", run)
-        with self._connected() as connection:
+        with self.connected() as connection:
             connection.execution_options(isolation_level="READ COMMITTED").begin()  # ended with the connection
             connection.execute(text(f"SET LOCAL statement_timeout = {round(within_s * 1000)}"))
             return summaries.summary(connection, name)
@@ -211,12 +244,13 @@ class QueryService:
     def progress(self, run: str, station: str) -> Counts:
         """Return how many parts of a station are recorded since a run began: cheap, however long it has lasted."""
         of_run = select(seen.c.first_time).where(seen.c.kind == "run", seen.c.name == _name("run", run))
-        with self._connected() as connection:
+        with self.connected() as connection:
             began = connection.execute(of_run).scalar_one_or_none()
             return _counts(search(connection, Filter(station=station, since=began)) if began else None)
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def connected(self) -> Iterator[Connection]:
+        """Give a connection for the time of a `with` block; raise StoreError where the server does not answer."""
         with translated(), self._engine.connect() as connection:
             yield connection
 

@@ -75,6 +75,7 @@ CREATE TABLE shadow (
     judged_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (bundle_digest, part_id, camera)
 );
+CREATE INDEX audit_subject ON audit (subject, number);
 CREATE INDEX shadow_time ON shadow (bundle_digest, trigger_time);
 """
 _TABLES = ("shadow", "proposal", "pick", "acknowledgement", "token", "session", "person")
@@ -87,5 +88,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Forget all of it."""
+    op.drop_index("audit_subject")
     for table in _TABLES:
         op.drop_table(table)
