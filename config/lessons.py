@@ -22,8 +22,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from config import files
 from config.errors import ConfigurationError, InputError
@@ -47,6 +48,8 @@ class State(StrEnum):
     FITTING = "FITTING"
     FITTED = "FITTED"  # there is a bundle
     SHADOW = "SHADOW"  # the bundle judges beside the one that counts
+    RELEASING = "RELEASING"  # the supervisor puts it in force, or
+    RETURNING = "RETURNING"  # what was in force before
     RELEASED = "RELEASED"
     CANCELLED = "CANCELLED"
     FAILED = "FAILED"  # `detail` says why
@@ -58,15 +61,17 @@ _FOLLOWS: dict[State, frozenset[State]] = {
     State.CHECKING: frozenset({State.READY, State.FAILED, State.CANCELLED}),
     State.FITTING: frozenset({State.READY, State.FITTED, State.FAILED, State.CANCELLED}),
     State.FITTED: frozenset(
-        {State.COLLECTING, State.CHECKING, State.FITTING, State.SHADOW, State.RELEASED, State.CANCELLED}
+        {State.COLLECTING, State.CHECKING, State.FITTING, State.SHADOW, State.RELEASING, State.CANCELLED}
     ),
-    State.SHADOW: frozenset({State.FITTED, State.RELEASED, State.FAILED, State.CANCELLED}),
-    State.RELEASED: frozenset(),
+    State.SHADOW: frozenset({State.FITTED, State.RELEASING, State.FAILED, State.CANCELLED}),
+    State.RELEASING: frozenset({State.RELEASED, State.FITTED}),
+    State.RETURNING: frozenset({State.RELEASED, State.FITTED}),
+    State.RELEASED: frozenset({State.RETURNING}),
     State.CANCELLED: frozenset(),
     State.FAILED: frozenset({State.COLLECTING, State.CHECKING, State.FITTING, State.CANCELLED}),
 }
 WORKING = frozenset({State.COLLECTING, State.CHECKING, State.FITTING, State.SHADOW})  # the teacher has to do
-OVER = frozenset({State.RELEASED, State.CANCELLED})
+SWITCHING = frozenset({State.RELEASING, State.RETURNING})  # the supervisor has to do
 
 
 class _Model(BaseModel):
@@ -96,6 +101,23 @@ class Shadowing(_Model):
     most: int = Field(default=500, ge=10, le=20_000)
 
 
+class Release(_Model):
+    """What a bundle is released with, and what was in force before: that is how to go back."""
+
+    review_above: float
+    reject_above: float
+    by: str
+    before: str  # digest of the recipe's content
+    before_bundles: dict[str, Path]
+    version: int | None = None  # of the recipe, once it is in force
+
+    @model_validator(mode="after")
+    def _limits_make_sense(self) -> Self:
+        if self.review_above > self.reject_above:
+            raise ValueError(f"review_above {self.review_above} must not exceed reject_above {self.reject_above}")
+        return self
+
+
 class Lesson(_Model):
     """One lesson. `attempt` counts the works that were begun, so that one is never taken for another."""
 
@@ -117,7 +139,7 @@ class Lesson(_Model):
     bundle_digest: str | None = None
     shadowing: Shadowing = Shadowing()
     shadow_since: datetime | None = None
-    released_version: int | None = None
+    release: Release | None = None
 
     def to(self, state: State, at: datetime, **changes: object) -> Lesson:
         """Return the lesson in another state; raise InputError where that does not follow."""

@@ -90,7 +90,8 @@ class Versions:
             if name in in_force and in_force[name].digest == one.instead_of
         }
         in_force |= {
-            name: Version(digest=one.version.digest, bundles=in_force[name].bundles) for name, one in adopted.items()
+            name: Version(digest=one.version.digest, bundles=self._bundles(one.version, read[name]))
+            for name, one in adopted.items()
         }
         choice = kept.choice
         if choice is not None and (choice.recipe not in read or choice.instead_of != station.recipe):
@@ -163,6 +164,19 @@ class Versions:
         """Return when a version was kept for the first time; None where it is not kept."""
         path = self._path(digest)
         return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
+
+    def _bundles(self, version: Version, of_file: Recipe) -> dict[str, Path]:
+        """Return where the bundles lie: where the file says, unless a version's view has another one than the file's.
+
+        That one was released at the console, and lies where it was put then.
+        """
+        views = self.recipe(version.digest).views
+        return {
+            camera: view.bundle
+            if camera not in views or views[camera].bundle_digest in {None, view.bundle_digest}
+            else version.bundles.get(camera, view.bundle)
+            for camera, view in of_file.views.items()
+        }
 
     def _put(self, name: str, one: Recipe, instead_of: str | None) -> None:
         kept, version = self._kept(), self._keep(one)

@@ -75,6 +75,7 @@ class Child:
     ready: bool = False
     restarts: int = 0
     start_at_ns: int = 0
+    paused: bool = False  # not to be started until somebody says so
     _started_ns: int | None = None
     _back_off_ns: int = _FIRST_BACK_OFF_NS
     _heard_ns: int | None = None
@@ -121,6 +122,10 @@ class Child:
         self.ready, self.start_at_ns, self._heard_ns = False, 0, None
         self.restarts += self._started_ns is not None
         self._started_ns = time.monotonic_ns()
+
+    def renew(self) -> None:
+        """Be as one that has never been started: the next start is no restart."""
+        self.paused, self._started_ns, self._back_off_ns = False, None, _FIRST_BACK_OFF_NS
 
     @property
     def descriptors(self) -> list[int]:

@@ -15,6 +15,7 @@ from deploy import registry, stations
 from deploy.child import Program
 from deploy.lock import HomeLock
 from deploy.logbook import Logbook
+from deploy.releasing import Releasing
 from deploy.rooms import check_rooms
 from deploy.servers import (
     DATABASE_VARIABLE,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _INTERRUPTED = 130
+_STARTED_ANEW = ("camera-", "worker-")  # and the decision stage: what has loaded the recipes
 _READY_WITHIN_S = 60.0
 _START_IN_NS = 200_000_000
 _PROGRESS_NS = 2_000_000_000
@@ -80,7 +82,9 @@ def up(arguments: argparse.Namespace) -> int:
                 logbook.say(f"station {station.station!r} is running: console at {page}  (Ctrl-C stops)")
                 home.write_start(run, time.monotonic_ns() + _START_IN_NS)
                 tally = Tally(home, station, run, database_url)
-                _watch(supervisor, tally, logbook)
+                judging = [name for name in supervisor.pids if name == "decision" or name.startswith(_STARTED_ANEW)]
+                releasing = Releasing(supervisor, home, judging, _READY_WITHIN_S, database_url, logbook)
+                _watch(supervisor, tally, releasing, logbook)
                 summary = _sum_up(supervisor, tally, setup_s, logbook)
                 tally.close()
         finally:
@@ -169,12 +173,13 @@ def _say_stopped(home: Home, station: Station, run: Run, database_url: str, logb
         logbook.say(f"the audit trail will not tell that the station stopped: {error}", "warning")
 
 
-def _watch(supervisor: Supervisor, tally: Tally, logbook: Logbook) -> None:
+def _watch(supervisor: Supervisor, tally: Tally, releasing: Releasing, logbook: Logbook) -> None:
     """Turn until the last part is recorded, or for ever; say now and then how far it is."""
     look_ns = show_ns = 0
 
     def done() -> bool:
         nonlocal look_ns, show_ns
+        releasing.look(time.monotonic_ns())
         now_ns = time.monotonic_ns()
         if now_ns < look_ns:
             return False

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import URL, ColumnElement, Select, create_engine, func, select
 
+from config.intervals import interval
 from config.messages import Judgement
 from storage.failures import translated
-from storage.query.changes import rate_estimate
 from storage.query.service import CONNECT
 from storage.schema import shadow, view
 
@@ -23,7 +23,7 @@ class _Value(BaseModel):
 
 
 class Share(_Value):
-    """So many of the parts, and the share with its 95 % score interval (Wilson, JASA 1927)."""
+    """So many of the parts, and the share with its exact 95 % interval (Clopper-Pearson)."""
 
     parts: int
     share: float
@@ -33,10 +33,8 @@ class Share(_Value):
     @classmethod
     def of(cls, events: int, parts: int) -> Share:
         """Return the share; anything is possible where there are no parts."""
-        if not parts:
-            return cls(parts=0, share=0.0, low=0.0, high=1.0)
-        found = rate_estimate(parts, events)
-        return cls(parts=events, share=found.value, low=found.low, high=found.high)
+        low, high = interval(events, parts)
+        return cls(parts=events, share=events / parts if parts else 0.0, low=low, high=high)
 
 
 class Differing(_Value):

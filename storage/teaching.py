@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pydantic import ValidationError
 from sqlalchemy import URL, create_engine, select
 
+from config import files, recipe
 from config.errors import ImageLostError, InputError
-from config.lessons import WORKING, Collecting, Fitting, Lesson, Lessons, Shadowing, State
+from config.lessons import SWITCHING, WORKING, Collecting, Fitting, Lesson, Lessons, Release, Shadowing, State
 from storage import audit, uploads
 from storage.failures import translated
 from storage.schema import pick
@@ -54,21 +56,21 @@ class Teaching:
         """Close the connections."""
         self._engine.dispose()
 
-    def begin(self, by: str, recipe: str, camera: str, collecting: Collecting) -> Lesson:
+    def begin(self, by: str, recipe_name: str, camera: str, collecting: Collecting) -> Lesson:
         """Begin a lesson for one camera's view of a recipe, and collect."""
         recipes = self._home.read_recipes()
-        if recipe not in recipes:
-            raise InputError(f"recipe {recipe!r:.80}: there is none: the station has {', '.join(recipes)}")
-        if camera not in recipes[recipe].views:
-            views = ", ".join(recipes[recipe].views)
-            raise InputError(f"camera {camera!r:.80}: recipe {recipe} has no such view, but {views}")
+        if recipe_name not in recipes:
+            raise InputError(f"recipe {recipe_name!r:.80}: there is none: the station has {', '.join(recipes)}")
+        if camera not in recipes[recipe_name].views:
+            views = ", ".join(recipes[recipe_name].views)
+            raise InputError(f"camera {camera!r:.80}: recipe {recipe_name} has no such view, but {views}")
         now = datetime.now(UTC)
 
         def made(lesson_id: str) -> Lesson:
             return Lesson(
                 id=lesson_id,
-                product=recipes[recipe].product,
-                recipe=recipe,
+                product=recipes[recipe_name].product,
+                recipe=recipe_name,
                 camera=camera,
                 by=by,
                 began_at=now,
@@ -115,6 +117,43 @@ class Teaching:
         """Have the bundle judge beside the one that counts."""
         now = datetime.now(UTC)
         return self._to(by, lesson_id, State.SHADOW, "lesson.shadowed", shadowing=shadowing, shadow_since=now)
+
+    def release(self, by: str, lesson_id: str, bundle_digest: str, review_above: float, reject_above: float) -> Lesson:
+        """Have the bundle judge from now on, by these thresholds; `bundle_digest` is the one that was seen.
+
+        The supervisor does it, or says in the lesson why it cannot be.
+        """
+        recipes = self._home.read_recipes()
+
+        def released(lesson: Lesson) -> Lesson:
+            if lesson.bundle_digest is None or lesson.bundle_digest != bundle_digest:
+                raise InputError(f"lesson {lesson.id}: its bundle is {lesson.bundle_digest}, not {bundle_digest!r:.80}")
+            present = recipes[lesson.recipe]
+            try:
+                release = Release(
+                    review_above=review_above,
+                    reject_above=reject_above,
+                    by=by,
+                    before=recipe.digest(recipe.content(present)),
+                    before_bundles={camera: view.bundle for camera, view in present.views.items()},
+                )
+            except ValidationError as error:
+                raise InputError(f"release: {files.explain(error)}") from error
+            return lesson.to(State.RELEASING, datetime.now(UTC), release=release)
+
+        return self._change(by, lesson_id, "lesson.released", released)
+
+    def bring_back(self, by: str, lesson_id: str) -> Lesson:
+        """Have what was in force before this lesson's release judge again, under its own version."""
+
+        def returned(lesson: Lesson) -> Lesson:
+            return lesson.to(
+                State.RETURNING,
+                datetime.now(UTC),
+                release=lesson.release and lesson.release.model_copy(update={"by": by}),
+            )
+
+        return self._change(by, lesson_id, "lesson.brought_back", returned)
 
     def cancel(self, by: str, lesson_id: str) -> Lesson:
         """Give a lesson up."""
@@ -192,8 +231,8 @@ class Teaching:
     def remove(self, by: str, lesson_id: str) -> None:
         """Remove a lesson that nobody works on, with its images; a bundle that was released stays."""
         lesson = self.lessons.read(lesson_id)
-        if lesson.state in WORKING:
-            raise InputError(f"lesson {lesson_id}: is {lesson.state}: stop that first")
+        if lesson.state in WORKING | SWITCHING:
+            raise InputError(f"lesson {lesson_id}: is {lesson.state}: that has to end first")
         with translated(), self._engine.connect() as connection:
             with connection.begin():
                 head = audit.append(connection, by, "lesson.removed", lesson_id, _said(lesson), None)
@@ -239,7 +278,7 @@ def _insist_addable(lesson: Lesson) -> None:
 
 def _said(lesson: Lesson) -> dict[str, object]:
     """Return what the audit trail says of a lesson."""
-    kept = {"product", "recipe", "camera", "state", "collected", "bundle_digest", "released_version"}
+    kept = {"product", "recipe", "camera", "state", "collected", "bundle_digest", "release"}
     said = lesson.model_dump(mode="json", include=kept)
     match lesson.state:
         case State.COLLECTING:

@@ -104,10 +104,12 @@ def shadow(job: Job) -> None:
     engine = create_engine(database_url(), poolclass=NullPool, connect_args=_CONNECT)
     away = Condition("shadow_waits", job.counters)
     compared = 0
-    while compared < wanted.most:
+    while True:
         try:
             compared = shadows.compared(bundle.digest, lesson.camera, since).parts
             job.tell("shadow", compared, wanted.most)
+            if compared >= wanted.most:
+                break
             rows = []
             for part, content in fresh.look():
                 score, verdict = candidate.judge(part, content)
