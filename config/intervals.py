@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 CONFIDENCE = 0.95
 _NORMAL = 1.959964  # standard deviations of a normal distribution that hold 95 % of it
+_NEGLIGIBLE = 1e-18
 _BISECTIONS = 60  # down to the last bit of a double
 
 
@@ -70,13 +69,17 @@ def binomial_cdf(events: int, trials: int, rate: float) -> float:
         return 1.0
     if rate >= 1.0 or events < 0:
         return 0.0
-    log_odds = math.log(rate) - math.log1p(-rate)
-    numbers = np.arange(events)
-    logs = np.empty(events + 1)
-    logs[0] = trials * math.log1p(-rate)
-    logs[1:] = logs[0] + np.cumsum(np.log((trials - numbers) / (numbers + 1)) + log_odds)
-    peak = float(logs.max())
-    return min(1.0, math.exp(peak) * float(np.exp(logs - peak).sum()))
+    if events > trials * rate:
+        return 1.0 - binomial_cdf(trials - events - 1, trials, 1.0 - rate)
+    log_ways = math.lgamma(trials + 1) - math.lgamma(events + 1) - math.lgamma(trials - events + 1)
+    odds = rate / (1.0 - rate)
+    term = total = 1.0  # in multiples of the probability of just so many; fewer are less and less likely
+    for k in range(events, 0, -1):
+        term *= k / ((trials - k + 1) * odds)
+        total += term
+        if term < total * _NEGLIGIBLE:
+            break
+    return math.exp(log_ways + events * math.log(rate) + (trials - events) * math.log1p(-rate)) * total
 
 
 def _bisect(below: Callable[[float], bool]) -> float:
