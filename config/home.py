@@ -37,6 +37,7 @@ class Run(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     run_id: str
     parts: int | None = None
+    demo: bool = False  # the parts are the demo's, not a customer's
 
 
 class _Start(BaseModel):

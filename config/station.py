@@ -107,10 +107,16 @@ class ReportSection(Section):
 
 
 class ConsoleSection(Section):
-    """Where the operator's page is served."""
+    """Where the operator's page is served.
+
+    `url` is how browsers reach it where a server stands before it that speaks TLS; then cookies are sent by TLS alone,
+    and that server's `X-Forwarded-For` is believed: let `host` be an address that nobody else reaches.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)  # 0: any that is free
+    four_eyes: bool = False  # a proposal of a recipe's next version is approved by another person than made it
+    url: str | None = Field(default=None, pattern=r"^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$")
 
 
 class OpcuaSection(Section):
