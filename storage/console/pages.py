@@ -64,7 +64,17 @@ def defects(request: Request, console: TheConsole, search: Annotated[Search, Que
 def part(request: Request, console: TheConsole, part_id: api.PartId) -> Response:
     """Show everything that is stored of a part."""
     found = api.find(console, part_id)
-    return render(request, "part.html", here="defects", part=found, views=_worst_first(found.details))
+    reviews, held = console.reviews.of(part_id)
+    return render(
+        request,
+        "part.html",
+        here="defects",
+        part=found,
+        views=_worst_first(found.details),
+        story=console.query.story(found),
+        reviews=reviews,
+        held=held,
+    )
 
 
 @router.get("/healthz")
