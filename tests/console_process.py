@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+import signed_in
 import zmq
 from live_servers import Servers
 from msgspec.structs import replace
@@ -192,6 +193,8 @@ class ConsoleProcess:
         self.log = storage_.log.with_name("console.log")
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self.database = str(storage_.environment["ANDON_DATABASE_URL"])
+        self.credentials: dict[str, str] = {}  # of an administrator's token
         self.station = write_station(storage_, ConsoleSection.model_validate({"port": 0} | console))
 
     @property
@@ -216,6 +219,7 @@ class ConsoleProcess:
             raise AssertionError(self.said()) from None
         url = next(str(line["url"]) for line in self.lines()[begin:] if line["event"] == "console")
         self.port = int(url.rstrip("/").rpartition(":")[2])
+        self.credentials = self.credentials or signed_in.bearer(self.database, self.home.path)
 
     def fail(self) -> int:
         """Start one that is to end by itself; return its exit code."""
@@ -240,8 +244,9 @@ class ConsoleProcess:
             self.process = None
             self.notified.close()
 
-    def get(self, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Ask for a path; return status, headers and body."""
+    def get(self, path: str, *, as_nobody: bool = False, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Ask for a path as an administrator's program; return status, headers and body."""
+        headers = headers if as_nobody else self.credentials | headers
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
             connection.request("GET", path, headers=headers)

@@ -9,7 +9,9 @@ from typing import Any
 from config.messages import GateCommand, GateOutcome, Judgement, Reason
 from storage.console.language import text
 from storage.console.models import local
+from storage.people import Role
 from storage.query.filters import ReviewState
+from storage.reviews import Finding
 
 NOTHING = "\u2013"
 
@@ -50,8 +52,15 @@ REVIEWS = {
     ReviewState.DISPUTED: text("reviewers disagree"),
     ReviewState.HELD: text("on hold"),
 }
+FINDINGS = {Finding.GOOD: text("good"), Finding.DEFECT: text("defect"), Finding.UNSURE: text("unsure")}
 SEVERITIES = {"ALARM": text("Alarm"), "WARNING": text("Warning"), "INFO": text("Information")}
 STATES = {"BEGAN": text("began"), "ENDED": text("ended"), "HAPPENED": text("happened")}
+ROLES = {
+    Role.VIEWER: text("Viewer"),
+    Role.OPERATOR: text("Operator"),
+    Role.ENGINEER: text("Engineer"),
+    Role.ADMIN: text("Administrator"),
+}
 OUTCOMES = {GateOutcome.PASSED: text("passed"), GateOutcome.EJECTED: text("ejected")}
 
 
@@ -103,6 +112,8 @@ WORDING: dict[str, Callable[[Any], str]] = {  # filters whose English is transla
     "reason": REASONS.__getitem__,
     "command": COMMANDS.__getitem__,
     "outcome": OUTCOMES.__getitem__,
+    "role": ROLES.__getitem__,
+    "finding": FINDINGS.__getitem__,
     "severity": SEVERITIES.__getitem__,
     "state": STATES.__getitem__,
 }

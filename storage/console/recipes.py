@@ -1,21 +1,18 @@
-"""The recipes of the running station, and another one: the only thing here that changes anything.
-
-Nobody signs in yet, so the switch is only there where the console is bound to this machine, and answers only what comes
-from its own pages, or from a program: a browser says of every POST from where it comes, and no other site may send
-JSON.
-"""
+"""The recipes of the running station, and the changeover to another one."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter
 from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict
 
 from config import activation
+from storage.console.access import needs
 from storage.console.context import TheConsole
 from storage.console.models import Problem
+from storage.people import Person, Role
 from storage.switching import switch
 
 router = APIRouter(tags=["recipes"], responses={503: {"model": Problem, "description": "the station does not run"}})
@@ -53,22 +50,7 @@ def recipes(console: TheConsole) -> InForce:
     return InForce.model_validate(to_builtins(activation.recipes(console.home)))
 
 
-_REFUSED: dict[int | str, dict[str, Any]] = {403: {"model": Problem, "description": "not from here"}}
-
-
-@router.post("/api/recipes/active", responses=_REFUSED)
-def activate(console: TheConsole, wanted: Wanted, request: Request) -> InForce:
-    """Have parts judged by another recipe from now on; entered into the audit trail as the console's doing."""
-    if not console.private:
-        raise HTTPException(403, "nobody signs in here: only a console that is bound to this machine may switch")
-    _insist_on_own_page(request)
-    by = f"console at {request.client.host if request.client else 'unknown'}"
-    return InForce.model_validate(to_builtins(switch(console.home, console.database, wanted.recipe, by)))
-
-
-def _insist_on_own_page(request: Request) -> None:
-    headers = request.headers
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    elsewhere = site not in {None, "same-origin"} or origin not in {None, f"http://{headers.get('host')}"}
-    if elsewhere or headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise HTTPException(403, "only this console's own pages may do that, or a program that sends JSON")
+@router.post("/api/recipes/active")
+def activate(console: TheConsole, wanted: Wanted, person: Annotated[Person, needs(Role.OPERATOR)]) -> InForce:
+    """Have parts judged by another recipe from now on; entered into the audit trail as your doing."""
+    return InForce.model_validate(to_builtins(switch(console.home, console.database, wanted.recipe, person.name)))

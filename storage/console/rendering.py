@@ -49,16 +49,19 @@ _NAVIGATION = (
 def render(request: Request, template: str, here: str, **values: object) -> HTMLResponse:
     """Return the page that `template` makes of `values`; `here` is its name in the navigation."""
     console: Console = request.app.state.console
-    person = getattr(request.state, "person", Person("nobody", Role.ADMIN))
+    person: Person | None = getattr(request.state, "person", None)  # nobody is signed in on the sign-in page
     page = _environment(language(request)).get_template(template)
     return HTMLResponse(
         page.render(
             station=console.station,
             private=console.private,
+            demo=console.demo,
             person=person,
             Role=Role,
             navigation=[
-                entry for entry in _NAVIGATION if person.role >= entry.least and _serves(request.app, entry.path)
+                entry
+                for entry in _NAVIGATION
+                if person is not None and person.role >= entry.least and _serves(request.app, entry.path)
             ],
             here=here,
             dark=_SCHEMES.get(request.cookies.get("scheme", ""), "(prefers-color-scheme: dark)"),

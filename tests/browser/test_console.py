@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+import signed_in
 from console_process import REJECT_ABOVE, Inspected, inspected
 from live_servers import Servers
 from playwright.sync_api import Browser, Page, expect
@@ -84,6 +85,8 @@ def watch(browser: Browser, station: Inspected, scheme: str, size: tuple[int, in
         color_scheme=scheme,  # type: ignore[arg-type]  # "light" or "dark"
     )
     context.set_default_timeout(10_000)
+    console = station.console
+    signed_in.sign_in(context, console.url, console.station.station, console.database, console.home.path)
     watched = Watched(context.new_page(), station.console.url)
     page, faults = watched.page, watched.faults
     page.on("console", lambda said: faults.append(said.text) if said.type in {"error", "warning"} else None)

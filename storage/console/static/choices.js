@@ -1,4 +1,8 @@
-/* What a person chooses for all pages, in the header: language, light or dark. The browser remembers it as cookies. */
+/* What a person chooses for all pages, in the header: language, light or dark (the browser remembers both as cookies),
+   and to sign out. */
+
+import { send } from "./send.js";
+import { toast } from "./toast.js";
 
 const YEAR_S = 31536000;
 const dark = document.getElementById("dark");
@@ -10,6 +14,16 @@ function remember(name, value) {
 document.getElementById("language")?.addEventListener("click", (event) => {
   remember("language", event.currentTarget.value);
   location.reload();
+});
+
+document.getElementById("sign-out")?.addEventListener("click", async () => {
+  try {
+    await send("POST", "/api/sign-out");
+  } catch (error) {
+    toast(error.message, "fault");
+    return;
+  }
+  location.assign("/sign-in");
 });
 
 document.getElementById("scheme")?.addEventListener("click", () => {

@@ -1,0 +1,50 @@
+/* Signing in, and changing one's own password: both forms send JSON and go on where they are told. */
+
+import { say } from "./language.js";
+import { send } from "./send.js";
+
+const entrance = document.getElementById("sign-in");
+const change = document.getElementById("change");
+
+for (const box of document.querySelectorAll("[data-shows]")) {
+  box.addEventListener("change", () => {
+    for (const name of box.dataset.shows.split(" ")) {
+      box.form.elements[name].type = box.checked ? "text" : "password";
+    }
+  });
+}
+
+entrance?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { name, password } = entrance.elements;
+  submit(entrance, "/api/sign-in", { name: name.value, password: password.value }, entrance.dataset.next, password);
+});
+
+change?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { present, wanted, again } = change.elements;
+  if (wanted.value !== again.value) {
+    refuse(change, say("The new passwords differ: type the same twice"), again);
+    return;
+  }
+  submit(change, "/api/password", { present: present.value, wanted: wanted.value }, "/", present);
+});
+
+async function submit(form, path, body, next, field) {
+  const button = form.querySelector("button.first");
+  button.disabled = true;
+  form.querySelector(".wrong").textContent = "";
+  try {
+    await send("POST", path, body);
+    location.assign(next);
+  } catch (error) {
+    refuse(form, error.message, field);
+    button.disabled = false;
+  }
+}
+
+function refuse(form, why, field) {
+  form.querySelector(".wrong").textContent = why;
+  field.focus();
+  field.select();
+}
