@@ -119,6 +119,21 @@ class ConsoleSection(Section):
     url: str | None = Field(default=None, pattern=r"^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$")
 
 
+class SampleSection(Section):
+    """Which share of the parts of each verdict reviewers are given, of those that a picture is kept of."""
+
+    PASS: float = Field(default=0.1, ge=0, le=1)
+    REVIEW: float = Field(default=1.0, ge=0, le=1)
+    REJECT: float = Field(default=0.1, ge=0, le=1)
+    FAULT: float = Field(default=0.1, ge=0, le=1)
+
+
+class ReviewSection(Section):
+    """What people look at after the line has judged it (`storage/sampling.py`)."""
+
+    sample: SampleSection = SampleSection()
+
+
 class OpcuaSection(Section):
     """Where the station is an OPC UA server of its own (OPC 40100-1); `decision/vision`, needs the extra `opcua`.
 
@@ -229,6 +244,7 @@ class Station(Section):
     console: ConsoleSection = ConsoleSection()
     shifts: tuple[Shift, ...] = shifts.DEFAULT
     report: ReportSection | None = None
+    review: ReviewSection = ReviewSection()
     opcua: OpcuaSection | None = None
     storage: StorageSection = StorageSection()
     endpoints: dict[str, str] = {}  # bus endpoint -> address, where it is not on this machine

@@ -102,7 +102,7 @@ class Reviews:
             "comment": _comment(comment),
         }
         with self._changing() as change:
-            time = _find(change.connection, part_id, camera, region)
+            time = stored_at(change.connection, part_id, camera, region)
             values = {"part_id": part_id, "trigger_time": time, **said}
             added = Review(
                 **change.connection.execute(insert(review).values(values).returning(review)).mappings().one()
@@ -119,7 +119,7 @@ class Reviews:
             "holder": audit.printable("holder", holder, audit.LONGEST_NAME),
         }
         with self._changing() as change:
-            values = {"part_id": part_id, "trigger_time": _find(change.connection, part_id), **said}
+            values = {"part_id": part_id, "trigger_time": stored_at(change.connection, part_id), **said}
             placed = insert_once(hold).values(values).on_conflict_do_nothing().returning(hold)
             made = change.connection.execute(placed).mappings().one_or_none()
             if made is None:
@@ -181,7 +181,7 @@ class _Change:
         self.entered = audit.append(self.connection, who, action, part_id, before, after)
 
 
-def _find(connection: Connection, part_id: str, camera: str | None = None, region: int | None = None) -> datetime:
+def stored_at(connection: Connection, part_id: str, camera: str | None = None, region: int | None = None) -> datetime:
     """Return when a part was triggered; raise InputError unless it is stored, with that view and that defect."""
     found: datetime | None = connection.execute(
         select(verdict.c.trigger_time)
@@ -235,6 +235,11 @@ def _defect_class(finding: str, said: str | None) -> str | None:
         return None
     if finding != Finding.DEFECT:
         raise InputError(f"defect_class: goes with the finding {Finding.DEFECT} only")
+    return named_class(said)
+
+
+def named_class(said: str) -> str:
+    """Return the name of a class of defects; raise InputError where it is none."""
     if not _CLASS.fullmatch(said) or said.lower() == "good":
         raise InputError(
             f"defect_class {said!r:.100}: must be a name of up to 64 letters, digits, '-' and '_', and not 'good'"

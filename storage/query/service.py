@@ -81,7 +81,7 @@ class QueryService:
     def parts(self, chosen: Filter, after: str | None = None, limit: int = 50) -> Page:
         """Return a page of at most `limit` (1 to LARGEST_PAGE) parts, newest first, that follow `after`."""
         _check_limit(limit)
-        key = None if after is None else _read_cursor(after)
+        key = None if after is None else read_cursor(after)
         with self.connected() as connection:
             return _page(connection, search(connection, chosen, key), limit)
 
@@ -268,7 +268,7 @@ def _page(connection: Connection, wanted: Search | None, limit: int) -> Page:
     lines, end, stopped = _lines(connection, wanted, limit)
     return Page(
         parts=tuple(PartLine(**fields) for fields in complete(connection, lines)),
-        after=None if end is None else _cursor(end),
+        after=None if end is None else cursor(end),
         searched_to=end.trigger_time if end and stopped else None,
     )
 
@@ -306,12 +306,14 @@ def _name(field: str, value: str) -> str:
     return value
 
 
-def _cursor(key: Key) -> str:
+def cursor(key: Key) -> str:
+    """Return a key as a page's `after`."""
     said = json.dumps([key.trigger_time.astimezone(UTC).isoformat(), key.part_id])
     return base64.urlsafe_b64encode(said.encode()).decode()
 
 
-def _read_cursor(cursor: str) -> Key:
+def read_cursor(cursor: str) -> Key:
+    """Return the key that is meant; raise InputError for what no page said."""
     try:
         time, part_id = json.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
         moment = datetime.fromisoformat(time)

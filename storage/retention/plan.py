@@ -5,8 +5,9 @@ share of one stretch of time that is wholly past: of a day's images, of a week's
 
 By age a class goes from a stretch once the whole of it is older than the station's setting; maps go with the images.
 Where space is short, it is taken in this order, the oldest stretch first, until there is enough: images of PASS, all
-other images, maps, all rows of PASS, all other rows. Never removed is what a person has reviewed or put on hold, what
-is not wholly past for a day, and what was recorded less than that ago, however old its clock says it is.
+other images, maps, all rows of PASS, all other rows. Never removed is what a person has reviewed, put on hold or picked
+to train from, what is not wholly past for a day, and what was recorded less than that ago, however old its clock says
+it is.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 DELETE would give no space back for weeks, and TRUNCATE would keep readers of the partition out for as long as it takes
 to write the rest anew. This way they wait for milliseconds, the space comes back with the commit, and a kill at any
-moment leaves the partition as it was. While the rest is written nothing is locked; what was recorded, reviewed or put
-on hold meanwhile is taken over at the end, while nobody can add to it. No lock is waited for longer than `_LOCK_MS`,
-since others would wait behind: then the attempt is made again.
+moment leaves the partition as it was. While the rest is written nothing is locked; what was recorded, reviewed, put on
+hold or picked meanwhile is taken over at the end, while nobody can add to it. No lock is waited for longer than
+`_LOCK_MS`, since others would wait behind: then the attempt is made again.
 
 A partition's comment says what was removed from it, so that it need not be read again after every start.
 """
@@ -35,7 +35,7 @@ _CLASS = "CASE WHEN v.challenge THEN 'CHALLENGE' ELSE v.verdict END"
 _SAME_PART = (
     "v.part_id = t.part_id AND v.trigger_time = t.trigger_time AND v.trigger_time >= :start AND v.trigger_time < :end"
 )
-_PROTECTED = "SELECT part_id FROM review UNION SELECT part_id FROM hold"
+_PROTECTED = "SELECT part_id FROM review UNION SELECT part_id FROM hold UNION SELECT part_id FROM pick"
 _CONTENT = {  # bytes in the database and in a store
     schema.image: (
         "CASE WHEN t.place IS NULL THEN t.size_bytes ELSE 0 END",
@@ -58,7 +58,7 @@ class Weight(NamedTuple):
     name: str | None
     rows: int
     content_bytes: int  # of images or maps
-    protected_rows: int  # reviewed or on hold
+    protected_rows: int  # reviewed, on hold or picked
     going_rows: int
     going_bytes: int  # of images or maps in the database
     going_placed_bytes: int  # of images in a store
@@ -137,7 +137,7 @@ def remove(
     beside: Beside | None = None,
     at_last: AtLast | None = None,
 ) -> Removed:
-    """Remove from a partition what `removal` says, reviewed and held parts excepted, in a transaction of its own.
+    """Remove from a partition what `removal` says, parts that people keep excepted, in a transaction of its own.
 
     `at_last` may be called again after an attempt that came to nothing. Raise InUseError where the partition is in use
     all the time, or it is time to stop; then nothing has changed.
@@ -243,7 +243,7 @@ def _settle(
 ) -> None:
     """Take over what was added meanwhile, and let the rest take the partition's place."""
     connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
-    connection.execute(text("LOCK TABLE review, hold IN SHARE MODE"))
+    connection.execute(text("LOCK TABLE review, hold, pick IN SHARE MODE"))
     connection.execute(text(f'LOCK TABLE "{partition.name}" IN SHARE MODE'))
     _take_over(connection, removal, partition, rest)
     before, after = (_size(connection, partition.table, name) for name in (partition.name, rest))
@@ -265,7 +265,7 @@ def _settle(
 
 
 def _take_over(connection: Connection, removal: Removal, partition: Partition, rest: str) -> None:
-    """Add what was recorded, reviewed or put on hold since the copy was begun, if it is missing."""
+    """Add what was recorded, reviewed, put on hold or picked since the copy was begun, if it is missing."""
     name, table = partition.name, partition.table
     key = ", ".join(column.name for column in table.primary_key)
     conflict = "DO NOTHING"

@@ -25,7 +25,7 @@ class Holding:
 
     name: str
     parts: int = 0
-    protected: int = 0  # of these are reviewed or on hold
+    protected: int = 0  # of these are reviewed, on hold or picked
     rows_bytes: int = 0  # without images and maps
     images: int = 0
     images_bytes: int = 0

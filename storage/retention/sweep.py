@@ -182,7 +182,7 @@ class Sweep:
             swept.of_disk = bound.is_free
             swept.problem = (
                 f"{bound.said()}, and nothing more can be removed "
-                f"({'; '.join(swept.left) or 'reviewed, on hold, of a day or a week that is not over since a day'}): "
+                f"({'; '.join(swept.left) or 'reviewed, held, picked, of a day or week not over since a day'}): "
                 "make room, or change storage.retention in the station file"
             )
 
