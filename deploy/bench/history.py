@@ -227,6 +227,21 @@ INSERT INTO tally
     FROM verdict GROUP BY 1, 2, 3, 4, 5, 6, 7
 """,
     """
+INSERT INTO view_tally
+    SELECT date_trunc('hour', v.trigger_time, 'UTC'), station, line, product, recipe, recipe_version, camera,
+        coalesce(bundle_digest, ''), w.verdict, count(*), count(w.score), coalesce(sum(w.score), 0),
+        coalesce(sum(w.score * w.score), 0)
+    FROM verdict v JOIN view w ON w.part_id = v.part_id AND w.trigger_time = v.trigger_time
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+""",
+    """
+INSERT INTO appearance
+    SELECT hour, station, camera, product, 100, 100 * gray, 100 * (gray * gray + 4), 100 * sharp,
+        100 * (sharp * sharp + 9)
+    FROM (SELECT hour, station, camera, product, 120 + 4 * random() AS gray, 50 + 6 * random() AS sharp
+        FROM view_tally GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4) AS looks
+""",
+    """
 INSERT INTO seen
     SELECT kind, name, min(first), max(last) FROM (
         SELECT run, station, line, product, recipe, min(trigger_time) AS first, max(trigger_time) AS last

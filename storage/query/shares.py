@@ -71,15 +71,17 @@ def classes(connection: Connection, chosen: Chosen) -> tuple[Rows, bool]:
 
 def reviewed(connection: Connection, chosen: Chosen) -> tuple[Rows, bool]:
     """Return what reviewers call things, by their last words on each, likewise."""
-    thing = (review.c.reviewer, review.c.part_id, review.c.camera, review.c.region)
-    said = select(review.c.defect_class.label("name"), review.c.trigger_time, review.c.part_id, review.c.camera)
-    said = said.ext(distinct_on(*thing)).where(review.c.finding == "DEFECT", *_between(review, chosen))
+    meant = _between(review, chosen)
     if chosen.camera is not None:
-        said = said.where(review.c.camera == chosen.camera)
-    latest = said.order_by(*thing, review.c.number.desc()).subquery()
-    columns = (latest.c.name, latest.c.trigger_time)
-    found = select(*columns).where(*_of_part(latest, chosen, "product")).order_by(latest.c.trigger_time.desc())
-    return _counted(connection, found.limit(MOST_LOOKED_UP + 1).subquery(), MOST_LOOKED_UP)
+        meant.append(review.c.camera == chosen.camera)
+    said = select(review).where(*meant).order_by(review.c.trigger_time.desc()).limit(MOST_LOOKED_UP + 1).subquery()
+    thing = (said.c.reviewer, said.c.part_id, said.c.camera, said.c.region)
+    last = select(said).ext(distinct_on(*thing)).order_by(*thing, said.c.number.desc()).subquery()
+    columns = (last.c.defect_class.label("name"), last.c.trigger_time)
+    defects = select(*columns).where(last.c.finding == "DEFECT", *_of_part(last, chosen, "product")).subquery()
+    counted = select(defects.c.name, func.count(), func.min(defects.c.trigger_time)).group_by(defects.c.name)
+    looked_at = connection.execute(select(func.count()).select_from(said)).scalar_one()
+    return connection.execute(counted).all(), looked_at <= MOST_LOOKED_UP
 
 
 def reasons(connection: Connection, chosen: Chosen) -> tuple[Rows, bool]:

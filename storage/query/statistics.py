@@ -50,7 +50,7 @@ class Baseline(BaseModel):
     baseline_until: AwareDatetime | None = Field(None, description="itself not included")
 
     @model_validator(mode="after")
-    def _span_holds_something(self) -> Baseline:
+    def _baseline_holds_something(self) -> Baseline:
         since, until = self.baseline_since, self.baseline_until
         if since is not None and until is not None and since >= until:
             raise ValueError(f"baseline_since ({since.isoformat()}) must be before baseline_until")
