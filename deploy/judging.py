@@ -39,6 +39,10 @@ class Judging:
     def __init__(self, home: Home) -> None:
         self._home = home
 
+    def check(self, draft: Recipe) -> None:
+        """Raise ConfigurationError where nobody can judge by `draft`."""
+        Rules.load(draft)
+
     def recall(self, parts: Sequence[RecentPart], then: Callable[[str], Recipe | None]) -> Recalled:
         """Make parts ready; `then` returns a recipe by the digest that a part was judged by, None where it is lost."""
         rules: dict[str, Rules | None] = {}

@@ -113,6 +113,13 @@ class Diff(_Said):
     changes: tuple[Difference, ...]
 
 
+class Tried(_Said):
+    """What a draft changes, and what it would have done."""
+
+    changes: tuple[Difference, ...]
+    trial: Trial
+
+
 class Draft(_Said):
     """Another content of a recipe, to be tried on the parts of the last hours."""
 
@@ -196,11 +203,12 @@ def scores(console: TheConsole, name: Name, _: Viewer, hours: Hours = 8, anew: b
 
 
 @router.post("/api/recipes/{name}/what-if")
-def what_if(console: TheConsole, name: Name, draft: Draft, _: Viewer) -> Trial:
+def what_if(console: TheConsole, name: Name, draft: Draft, _: Viewer) -> Tried:
     """Return what a draft would have made of the last hours' parts; nothing is changed."""
     _now, recipe = current(console, name)
     with read(draft.content, recipe) as other:
-        return console.trials.judge(name, draft.hours, other)
+        changes = differences(recipes.content(recipe), recipes.content(other))
+        return Tried(changes=tuple(changes), trial=console.trials.judge(name, draft.hours, other))
 
 
 def current(console: Console, name: str) -> tuple[InForceContent, Recipe]:
