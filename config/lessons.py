@@ -1,5 +1,6 @@
 """Lessons: a product taught anew at the line, from its images to a bundle that is released. A folder each.
 
+home/lessons/detectors.json           what there is to learn with here
 home/lessons/ID/lesson.json           what it is about, how far it is, what was chosen
 home/lessons/ID/images/train/good/    good images, PNG, every pixel as the detector will see it
 home/lessons/ID/images/test/CLASS/    images of defects that people picked
@@ -164,13 +165,18 @@ class Lessons:
 
     def __init__(self, home: Path, runtime: Path) -> None:
         """Name the state folder and the runtime folder; nothing is made yet."""
-        self._folder = home / "lessons"
+        self.folder = home / "lessons"
         self._runtime = runtime
+
+    @property
+    def detectors(self) -> Path:
+        """Where it stands what there is to learn with here."""
+        return self.folder / "detectors.json"
 
     def all(self) -> list[Lesson]:
         """Return the lessons, the newest first; one that cannot be read is left out."""
         found = []
-        for path in self._folder.glob("*/lesson.json"):
+        for path in self.folder.glob("*/lesson.json"):
             try:
                 found.append(files.read(path, Lesson))
             except ConfigurationError:
@@ -222,7 +228,7 @@ class Lessons:
         """Return a lesson's folder; raise InputError for what is no id."""
         if not _ID.fullmatch(lesson_id):
             raise InputError(f"lesson {lesson_id!r:.40}: an id has 12 hexadecimal digits")
-        return self._folder / lesson_id
+        return self.folder / lesson_id
 
     def good(self, lesson_id: str) -> Path:
         """Return the folder of a lesson's good images."""
@@ -271,10 +277,10 @@ class Lessons:
     def problem(self, more_bytes: int, keep_free_bytes: int) -> str | None:
         """Return why `more_bytes` cannot be kept: the lessons' own bound, or a disk that is short; None if they can."""
         try:
-            free_bytes = shutil.disk_usage(self._folder).free
-            held_bytes = sum(path.stat().st_size for path in self._folder.glob("*/images/**/*.png"))
+            free_bytes = shutil.disk_usage(self.folder).free
+            held_bytes = sum(path.stat().st_size for path in self.folder.glob("*/images/**/*.png"))
         except OSError as error:
-            return f"{self._folder}: the disk does not answer: {error.strerror}"
+            return f"{self.folder}: the disk does not answer: {error.strerror}"
         if free_bytes - more_bytes < keep_free_bytes:
             return f"the disk is short: {free_bytes / 1e6:.0f} MB are free, {keep_free_bytes / 1e6:.0f} MB must stay so"
         if held_bytes + more_bytes > LIMIT_BYTES:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def detectors(arguments: argparse.Namespace) -> int:
     """List the detectors: what each is for, what it needs, and whether it can be used here."""
-    found = [_detector(name) for name in plugins.names("inference.detectors")]
+    found = known()
     if arguments.json:
         sys.stdout.write(json.dumps({"detectors": found}) + "\n")
         return 0
@@ -31,6 +31,11 @@ def detectors(arguments: argparse.Namespace) -> int:
         for one in found
     ]  # fmt: skip
     return _tell(names, rows)
+
+
+def known() -> list[dict[str, object]]:
+    """Return the detectors, each with what it needs, its options, and whether it can be used here."""
+    return [_detector(name) for name in plugins.names("inference.detectors")]
 
 
 def weights(arguments: argparse.Namespace) -> int:

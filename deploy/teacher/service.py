@@ -65,6 +65,7 @@ class Teacher(Service):
         self._works: dict[str, _Work] = {}  # by lesson
         self._not_before_ns: dict[str, int] = {}
         self._every_ns = self._renew_ns = 0
+        self._detectors: subprocess.Popen[bytes] | None = None
         self._wished: frozenset[str] = frozenset()
         self._disk = Condition("lessons_unwritable", self.counters)
 
@@ -83,6 +84,8 @@ class Teacher(Service):
             lessons = [lesson for lesson in self._lessons.all() if lesson.state in WORKING]
             self._reap(now_ns)
             self._stop_others({(lesson.id, lesson.attempt) for lesson in lessons}, now_ns)
+            if lessons and self._detectors is None:  # once for each teacher: options and weights come and go
+                self._detectors = self._start("detectors")
             for lesson in reversed(lessons):  # who came first is served first
                 self._begin(lesson, now_ns)
             self._wish(lessons, now_ns)
@@ -93,6 +96,8 @@ class Teacher(Service):
 
     def close(self) -> None:
         """End the works."""
+        if self._detectors is not None:
+            self._detectors.kill()
         for work in self._works.values():
             work.process.terminate()
         for work in self._works.values():
@@ -107,19 +112,24 @@ class Teacher(Service):
         if lesson.state in _ALONE and any(work.lesson.state in _ALONE for work in self._works.values()):
             return
         what = _WORDS[lesson.state]
-        words = ["-m", "deploy.teacher.work", what, "--home", str(self.home.path), "--lesson", lesson.id]
-        single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            stdin=subprocess.DEVNULL,
-            env={key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"} | single,
-            preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)),  # noqa: PLW1509 - no threads here
-        )
+        process = self._start(what, "--lesson", lesson.id)
         self.counters[f"{what}_begun"] += 1
         logger().info("work begun", lesson=lesson.id, what=what, attempt=lesson.attempt, pid=process.pid)
         self._works[lesson.id] = _Work(lesson, process)
 
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "deploy.teacher.work", *words, "--home", str(self.home.path)]
+        single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            env={key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"} | single,
+            preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)),  # noqa: PLW1509 - no threads here
+        )
+
     def _reap(self, now_ns: int) -> None:
+        if self._detectors is not None:
+            self._detectors.poll()
         for lesson_id, work in list(self._works.items()):
             code = work.process.poll()
             if code is None:

@@ -1,5 +1,7 @@
 """One work of a lesson, in a process of its own: `python -m deploy.teacher.work fit --home DIR --lesson ID`.
 
+Or `detectors`, of no lesson: what there is to learn with here, for the page to show.
+
 What it imports (torch, onnxruntime) and what it takes is gone when it ends. It changes the lesson only while nobody
 else has: another attempt is another process's.
 """
@@ -7,6 +9,7 @@ else has: another attempt is another process's.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import threading
@@ -16,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config import log
+from config import files, log
 from config.errors import AndonError, InputError
 from config.home import Home
 from config.lessons import Lesson, Lessons, Progress, State
@@ -71,13 +74,17 @@ class Job:
 def main() -> int:
     """Do one work; whatever keeps it from being done is what the lesson says then."""
     parser = argparse.ArgumentParser(prog="python -m deploy.teacher.work", description="One work of a lesson.")
-    parser.add_argument("what", choices=("collect", "check", "fit", "shadow"))
+    parser.add_argument("what", choices=("collect", "check", "fit", "shadow", "detectors"))
     parser.add_argument("--home", type=Path, required=True, help="the station's state folder")
-    parser.add_argument("--lesson", required=True, metavar="ID")
+    parser.add_argument("--lesson", default="", metavar="ID")
     arguments = parser.parse_args()
     log.configure("teacher")
     os.nice(19)
-    job = Job(Home(arguments.home), arguments.lesson)
+    home = Home(arguments.home)
+    if arguments.what == "detectors":
+        _tell_detectors(Lessons(home.path, home.runtime).detectors)
+        return 0
+    job = Job(home, arguments.lesson)
     job.tell("start", 0, 1)
     try:
         _work(arguments.what)(job)
@@ -107,6 +114,13 @@ def _work(what: str) -> Callable[[Job], None]:
     from deploy.teacher.fitting import check, fit  # noqa: PLC0415 - as the docstring says
 
     return check if what == "check" else fit
+
+
+def _tell_detectors(path: Path) -> None:
+    from deploy.catalogue import known  # noqa: PLC0415 - torch takes seconds to load
+
+    found = known()
+    files.write(path, json.dumps({"detectors": found}).encode())
 
 
 if __name__ == "__main__":
