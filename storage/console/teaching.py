@@ -84,6 +84,8 @@ class Standing(BaseModel):
     progress: Progress | None
     images: int
     defects: dict[str, int]
+    checked: bool  # there are suspects to look at
+    fitted: bool
 
 
 class Images(BaseModel):
@@ -352,6 +354,8 @@ def _standing(console: Console, lesson_id: str) -> Standing:
         progress=lessons.progress(lesson),
         images=len(lessons.images(lesson_id)),
         defects={kind: len(names) for kind, names in lessons.defects(lesson_id).items()},
+        checked=(lessons.path(lesson_id) / "out" / "check" / "suspects.json").is_file(),
+        fitted=(lessons.path(lesson_id) / "out" / "found.json").is_file(),
     )
 
 

@@ -157,7 +157,7 @@ submits("collect", (form) => send("POST", `${base}/collect`, {
 byId("do-check").addEventListener("click", () => attempt(async () => show(await send("POST", `${base}/check`))));
 
 async function showCheck() {
-  const found = now.lesson.state === "CHECKING" ? null : await read(`${base}/suspects/check`);
+  const found = now.lesson.state === "CHECKING" || !now.checked ? null : await read(`${base}/suspects/check`);
   byId("check-report").hidden = found === null;
   const list = byId("suspects");
   if (found === null) {
@@ -211,7 +211,7 @@ submits("do-fit", (form) => {
 });
 
 async function showFit() {
-  const found = now.lesson.bundle_digest === null ? null : await read(`${base}/fitted`);
+  const found = now.lesson.bundle_digest === null || !now.fitted ? null : await read(`${base}/fitted`);
   byId("fitted").hidden = found === null;
   if (found === null) return;
   const sealed = found.calibration;
