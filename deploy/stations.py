@@ -54,6 +54,11 @@ def read(path: Path | None) -> Station:
     return found
 
 
+def is_demo(path: Path | None) -> bool:
+    """Tell whether a station file is the demo's, which is meant where none is named."""
+    return path is None or path.resolve() == DEMO.resolve()
+
+
 def bundles_of(recipe: Recipe, trust: TrustStore) -> dict[str, Bundle]:
     """Open the bundle of each view; raise ConfigurationError if one is refused or not the one that is wanted."""
     found = {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from config.errors import ConfigurationError, StoreError
 from config.home import Home, Run, default_path
-from deploy import registry, stations
+from deploy import people, registry, stations
 from deploy.child import Program
 from deploy.lock import HomeLock
 from deploy.logbook import Logbook
@@ -66,7 +66,8 @@ def up(arguments: argparse.Namespace) -> int:
         station = stations.place(station, arguments.port)
         if arguments.parts is not None and station.simulation is None:
             raise ConfigurationError("--parts needs a simulated line: the station file has no [simulation]")
-        run = Run(run_id=f"{time.time_ns() // 1_000_000:x}", parts=arguments.parts)
+        demo = not arguments.images and stations.is_demo(arguments.station)
+        run = Run(run_id=f"{time.time_ns() // 1_000_000:x}", parts=arguments.parts, demo=demo)
         home.write_station(station)
         home.write_run(run)
         home.versions().begin(run.run_id, station)
@@ -80,6 +81,8 @@ def up(arguments: argparse.Namespace) -> int:
             if database_url is not None and not supervisor.stop_requested:
                 setup_s = (time.monotonic_ns() - began_ns) / 1e9
                 logbook.say(f"station {station.station!r} is running: console at {page}  (Ctrl-C stops)")
+                if demo:
+                    logbook.show("this is the demo: its line, cameras, parts and PLC are simulated")
                 home.write_start(run, time.monotonic_ns() + _START_IN_NS)
                 tally = Tally(home, station, run, database_url)
                 judging = [name for name in supervisor.pids if name == "decision" or name.startswith(_STARTED_ANEW)]
@@ -118,6 +121,7 @@ def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbo
     for warning in _insist(supervisor, lambda: registry.register(home, database_url)):
         logbook.say(warning, "warning")
     _insist(supervisor, lambda: registry.started(home, station, run, database_url))
+    _insist(supervisor, lambda: people.first(home, database_url, logbook))
     environment = {
         **os.environ,
         DATABASE_VARIABLE: database_url,
