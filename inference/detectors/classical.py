@@ -5,6 +5,7 @@ Operators are data (a list of names with parameters) and become part of the grap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -17,7 +18,7 @@ from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite
 from inference.training.operators import AnyOperator
 from inference.training.operators.edges import Laplacian, Sobel
 from inference.training.operators.morphology import BlackHat, TopHat
-from inference.training.operators.operator import Operator
+from inference.training.operators.operator import Named, Operator, Taught
 from inference.training.progress import Progress
 from inference.training.resampling import Resample
 
@@ -27,7 +28,7 @@ GRAY_OF_BGR = (29 / 256, 150 / 256, 77 / 256)  # whole shares of a power of two:
 SUMMARY = Summary(
     title="Classical",
     paradigm="classical",
-    paper="Sobel 1968, Serra 1982, Otsu 1979, Ojala et al. 2002: see each operator",
+    paper="Sobel 1968, Haralick 1973, Otsu 1979, Serra 1982, Canny 1986, Ojala et al. 2002: see each operator",
     what_for="fixed parts in even light at a few milliseconds, where each rejection must be explained",
     localises=True,
     fitting="seconds",
@@ -68,18 +69,30 @@ class Detector:
         return ()
 
     def encoder(self, frames: FrameFormat) -> nn.Module:
-        """Return resampling, grey, and each operator's responses by cells (N, h, w, K)."""
+        """Return resampling, grey, and each operator's responses by cells (N, h, w, K).
+
+        Where operators have to be taught, what they are taught goes along: the pixels of each cell, last.
+        """
         sides = (_side_px(side_px, self.options.side_px) for side_px in (frames.height_px, frames.width_px))
         return Cells(Resample(*sides), self.options.operators, self.options.cell_px)
 
     def fit(self, features: Tensor, seed: int, progress: Progress) -> nn.Module:  # noqa: ARG002 - nothing is random
-        """Learn the mean and deviation of features (N, h, w, K); raise InputError where one is not finite.
+        """Teach operators, and learn the mean and deviation of features (N, h, w, K); InputError: one is not finite.
 
         A cell's variance is the largest of it and its eight neighbours, for an edge that moves does so across cells,
         and as much as a response varies over the whole frame on average: few images tell little of a single cell.
         """
         progress("statistics", 0, 1)
-        centre = finite(features).mean(dim=0)
+        named = [operator for operator in self.options.operators if isinstance(operator, Taught)]
+        if not named:
+            return self._deviations(finite(features), progress)
+        gray = pixels(finite(features), self.options.cell_px)
+        taught = TaughtCells(named, [operator.taught(gray) for operator in named], self.options.cell_px)
+        together = torch.cat([taught(one[None]) for one in features])
+        return nn.Sequential(taught, self._deviations(together, progress))
+
+    def _deviations(self, features: Tensor, progress: Progress) -> Deviations:
+        centre = features.mean(dim=0)
         variance = (features - centre).square().mean(dim=0)
         around = functional.max_pool2d(variance.permute(2, 0, 1)[None], 3, stride=1, padding=1)[0].permute(1, 2, 0)
         floor = (self.options.floor_gray / 255.0) ** 2
@@ -89,11 +102,13 @@ class Detector:
 
 
 class Cells(nn.Module):
-    """The mean of each operator's response over square cells, and its largest where that says more."""
+    """What each operator responds over square cells."""
 
-    def __init__(self, resample: Resample, operators: tuple[Operator, ...], cell_px: int) -> None:
+    def __init__(self, resample: Resample, operators: tuple[AnyOperator, ...], cell_px: int) -> None:
         super().__init__()
-        self.resample, self.operators, self.cell_px = resample, operators, cell_px
+        self.resample, self.cell_px = resample, cell_px
+        self.operators = [operator for operator in operators if isinstance(operator, Operator)]
+        self.teaches = len(self.operators) < len(operators)
         self.register_buffer("gray", torch.tensor(GRAY_OF_BGR).reshape(1, 3, 1, 1))
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -101,13 +116,25 @@ class Cells(nn.Module):
         gray = self.resample(frames)
         if frames.shape[3] > 1:
             gray = (gray * self.get_buffer("gray")).sum(dim=1, keepdim=True)
-        cells = []
-        for operator in self.operators:
-            responses = operator.respond(gray)
-            cells.append(functional.avg_pool2d(responses, self.cell_px))
-            if operator.peak:
-                cells.append(functional.max_pool2d(responses, self.cell_px))
+        cells = [_cells(operator, operator.respond(gray), self.cell_px) for operator in self.operators]
+        if self.teaches:
+            cells.append(functional.pixel_unshuffle(gray, self.cell_px))
         return torch.cat(cells, dim=1).permute(0, 2, 3, 1)
+
+
+class TaughtCells(nn.Module):
+    """The same of operators that were taught, in the place of the pixels that are told with other features."""
+
+    def __init__(self, operators: Sequence[Taught], networks: Sequence[nn.Module], cell_px: int) -> None:
+        super().__init__()
+        self.operators, self.networks, self.cell_px = operators, nn.ModuleList(networks), cell_px
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features (N, h, w, K) of features with pixels (N, h, w, K')."""
+        gray = pixels(features, self.cell_px)
+        pairs = zip(self.operators, self.networks, strict=True)
+        cells = [_cells(operator, network(gray), self.cell_px) for operator, network in pairs]
+        return torch.cat([features[..., : -(self.cell_px**2)], torch.cat(cells, dim=1).permute(0, 2, 3, 1)], dim=3)
 
 
 class Deviations(nn.Module):
@@ -122,6 +149,17 @@ class Deviations(nn.Module):
         """Return the anomaly map (N, h, w) of features (N, h, w, K)."""
         apart: Tensor = ((features - self.get_buffer("centre")) * self.get_buffer("scale")).abs()
         return apart.amax(dim=3)
+
+
+def pixels(features: Tensor, cell_px: int) -> Tensor:
+    """Return the grey levels (N, 1, H, W) that are the last of features (N, h, w, K)."""
+    return functional.pixel_shuffle(features[..., -(cell_px**2) :].permute(0, 3, 1, 2), cell_px)
+
+
+def _cells(operator: Named, responses: Tensor, cell_px: int) -> Tensor:
+    """Return the mean over cells (N, K, h, w) of responses (N, K, H, W), and their largest where that says more."""
+    mean = functional.avg_pool2d(responses, cell_px)
+    return torch.cat([mean, functional.max_pool2d(responses, cell_px)], dim=1) if operator.peak else mean
 
 
 def _side_px(native_px: int, most_px: int) -> int:
