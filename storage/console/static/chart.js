@@ -72,9 +72,12 @@ const resizes = new ResizeObserver((entries) => {
   }
 });
 
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+function again() {
   for (const [place, { figure }] of [...drawn]) chart(place, figure);
-});
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+document.addEventListener("scheme", () => document.getElementById("dark").sheet && requestAnimationFrame(again));
 
 function series(look, line, colour) {
   const stroke = colour(look.stroke);
