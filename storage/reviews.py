@@ -66,6 +66,10 @@ class Hold(_Answer):
     reason: str
 
 
+class NoSuchPartError(InputError):
+    """What is spoken of is not stored."""
+
+
 class Reviews:
     """Findings and holds in the database at `url`; `folder` is the state folder. Safe to use from several threads.
 
@@ -190,7 +194,7 @@ def stored_at(connection: Connection, part_id: str, camera: str | None = None, r
         .limit(1)
     ).scalar_one_or_none()
     if found is None:
-        raise InputError(f"part_id {part_id!r:.100}: no such part is stored")
+        raise NoSuchPartError(f"part_id {part_id!r:.100}: no such part is stored")
     if region is not None and camera is None:
         raise InputError("region: counts the defects of one view: name its camera, too")
     if camera is not None:
