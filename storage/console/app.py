@@ -11,16 +11,35 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
-from config.errors import ImageLostError, InputError, ServiceError, StoreError
-from storage.console import access, alarms, api, assets, export, pages, people, problems, recipes, signing
+from config.errors import ConflictError, ImageLostError, InputError, ServiceError, StoreError
+from storage.console import (
+    access,
+    alarms,
+    api,
+    approvals,
+    assets,
+    comparison,
+    drafts,
+    export,
+    pages,
+    people,
+    problems,
+    recipes,
+    review,
+    signing,
+    similar,
+    statistics,
+    teaching,
+)
 from storage.console.context import Console
 from storage.console.door import Door
 from storage.console.headers import SecurityHeaders
 from storage.console.origin import Origin
 
-_DESCRIPTION = """A program sends `Authorization: Bearer TOKEN` (`andon token add`, or the page People). Times are ISO 8601, durations milliseconds, lengths pixels
-of the frame. A wrong parameter is answered with 422, an unknown part with 404, an image whose bytes are lost with 410,
-a database that is away with 503; each says why in `detail`."""
+_DESCRIPTION = """A program sends `Authorization: Bearer TOKEN` (`andon token add`, or the page People). Times are ISO
+8601, durations milliseconds, lengths pixels of the frame. Who is not signed in is answered with 401, too low a role
+with 403, a wrong parameter with 422, an unknown part with 404, an image whose bytes are lost with 410, a database that
+is away with 503; each says why in `detail`."""
 
 
 def make_app(console: Console) -> FastAPI:
@@ -36,13 +55,22 @@ def make_app(console: Console) -> FastAPI:
     app.state.console = console
     app.include_router(api.router)
     app.include_router(alarms.router)
+    app.include_router(review.router)
     app.include_router(export.router)
+    app.include_router(comparison.router)
+    app.include_router(similar.router)
     app.include_router(recipes.router)
+    app.include_router(drafts.router)
+    app.include_router(approvals.router)
+    app.include_router(teaching.router)
     app.include_router(people.router)
     app.include_router(signing.router)
+    app.include_router(statistics.router)
     app.include_router(pages.router)
     app.mount(assets.PREFIX, assets.Assets())
     app.add_exception_handler(InputError, _wrong)
+    app.add_exception_handler(drafts.DraftError, drafts.refuse)
+    app.add_exception_handler(ConflictError, drafts.refuse)
     app.add_exception_handler(RequestValidationError, _wrong)
     app.add_exception_handler(ImageLostError, _lost)
     app.add_exception_handler(StoreError, _away)

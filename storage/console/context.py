@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from fastapi import Depends, Request
 from sqlalchemy import URL
@@ -17,13 +17,25 @@ from config.recipe import Recipe
 from config.station import Station
 from storage.alarms import Alarms
 from storage.console.admission import Admission
+from storage.console.claims import Claims
+from storage.console.golden import Golden
 from storage.console.live import LiveFeed
 from storage.events import EventService
+from storage.library import Library
 from storage.live import LiveImages
+from storage.picks import Picks
+from storage.proposals import Proposals
 from storage.query import QueryService
+from storage.query.desk import Desk
 from storage.query.recent import RecentPart
+from storage.reviews import Reviews
+
+if TYPE_CHECKING:
+    from storage.console.trials import Trials
 from storage.roster import Roster
 from storage.sessions import Sessions
+from storage.shadows import Shadows
+from storage.teaching import Teaching
 from storage.tokens import Tokens
 
 
@@ -45,6 +57,9 @@ class Hindsight(Protocol):
 class Judging(Protocol):
     """The decision stage's own rules, which this room does not import: whoever composes the console hands them in."""
 
+    def check(self, draft: Recipe) -> None:
+        """Raise ConfigurationError where nobody can judge by `draft`."""
+
     def recall(self, parts: Sequence[RecentPart], then: Callable[[str], Recipe | None]) -> Hindsight:
         """Make parts ready; `then` returns a recipe by the digest that a part was judged by, None where it is lost."""
 
@@ -63,12 +78,22 @@ class Console:
     query: QueryService
     events: EventService
     alarms: Alarms
+    golden: Golden
+    reviews: Reviews
+    desk: Desk
+    claims: Claims
+    picks: Picks
     roster: Roster
     sessions: Sessions
     tokens: Tokens
     admission: Admission
     counters: Counter[str]
     judging: Judging
+    library: Library
+    proposals: Proposals
+    trials: Trials
+    teaching: Teaching
+    shadows: Shadows
 
     @property
     def private(self) -> bool:

@@ -27,15 +27,26 @@ from storage.alarms import Alarms
 from storage.console.admission import Admission
 from storage.console.app import make_app
 from storage.console.board import Keeper
+from storage.console.claims import Claims
 from storage.console.context import Console, Judging
+from storage.console.golden import Golden
 from storage.console.live import LiveFeed
+from storage.console.trials import Trials
 from storage.events import EventService
 from storage.ledger import Ledger
+from storage.library import Library
 from storage.live import LiveImages
+from storage.picks import Picks
+from storage.proposals import Proposals
 from storage.query import QueryService
+from storage.query.desk import Desk
+from storage.query.recent import RecentParts
+from storage.reviews import Reviews
 from storage.roster import Roster
 from storage.sessions import Sessions
+from storage.shadows import Shadows
 from storage.store import connect
+from storage.teaching import Teaching
 from storage.tokens import Tokens
 
 _ALIVE_S = 0.5
@@ -57,6 +68,8 @@ class ConsoleServer(Service):
         database, redis = database_url(), redis_url()
         ledger = Ledger(database, self.home.path, "people")
         sessions = Sessions(ledger)
+        query = QueryService(database, connect(station.storage.images, station.station))
+        library = Library(database, self.home.path)
         console = Console(
             home=self.home,
             run=self.home.read_run(),
@@ -65,15 +78,25 @@ class ConsoleServer(Service):
             products=tuple(products),
             feed=LiveFeed(station, redis, self.counters),
             live=LiveImages(redis, station.station),
-            query=QueryService(database, connect(station.storage.images, station.station)),
+            query=query,
             events=EventService(database),
             alarms=Alarms(database, self.home.path),
+            golden=Golden(library),
+            reviews=Reviews(database, self.home.path),
+            desk=Desk(query),
+            claims=Claims(),
+            picks=Picks(database, self.home.path),
             roster=Roster(ledger),
             sessions=sessions,
             tokens=Tokens(ledger),
             admission=Admission(sessions, self.counters),
             counters=self.counters,
             judging=self._judging,
+            library=library,
+            proposals=Proposals(database, self.home.path),
+            trials=Trials(RecentParts(database, query), library, self._judging),
+            teaching=Teaching(database, self.home),
+            shadows=Shadows(database),
         )
         listening = _listen(station.console)
         gc.freeze()  # what is loaded by now stays: to go through all of it again and again takes 60 ms each time
