@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from config.errors import ConfigurationError, StoreError
@@ -79,6 +80,7 @@ def up(arguments: argparse.Namespace) -> int:
         try:
             database_url = _start(supervisor, home, station, run, logbook)
             if database_url is not None and not supervisor.stop_requested:
+                _insist(supervisor, partial(people.first, home, database_url, logbook))
                 setup_s = (time.monotonic_ns() - began_ns) / 1e9
                 logbook.say(f"station {station.station!r} is running: console at {page}  (Ctrl-C stops)")
                 if demo:
@@ -121,7 +123,6 @@ def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbo
     for warning in _insist(supervisor, lambda: registry.register(home, database_url)):
         logbook.say(warning, "warning")
     _insist(supervisor, lambda: registry.started(home, station, run, database_url))
-    _insist(supervisor, lambda: people.first(home, database_url, logbook))
     environment = {
         **os.environ,
         DATABASE_VARIABLE: database_url,

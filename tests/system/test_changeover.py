@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import signed_in
 import zmq
 from leading_plc import LeadingPlc
 from live_servers import Servers
@@ -29,6 +30,7 @@ from config import bus, station
 from config.errors import EXIT_USAGE
 from config.home import Home, Run
 from config.messages import Enlist, Event, Job, Judgement, Prediction, Predictions, Recorded, Trigger, Verdict, decode
+from storage.people import Role
 
 ACTIVE_JOB = 2  # its register, as the manual has it
 STATION = """
@@ -299,7 +301,8 @@ def andon(line: Line, *words: str, url: str = "") -> tuple[int, str, str]:
 def audited(url: str) -> list[tuple[str, ...]]:
     engine = create_engine(url)
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT who, action, subject FROM audit ORDER BY number")).all()
+        asked = "SELECT who, action, subject FROM audit WHERE action LIKE 'recipe.%' ORDER BY number"
+        rows = connection.execute(text(asked)).all()
     engine.dispose()
     return [tuple(row) for row in rows]
 
@@ -368,24 +371,31 @@ def test_the_console_switches_for_its_own_page_alone(made: tuple[Line, LeadingPl
             connection.close()
 
     try:
-        line.wait(lambda: ask("GET", "/api/recipes")[0] == 200)
-        assert ask("GET", "/api/recipes")[1]["active"] == "cap"
-        wanted, as_json = json.dumps({"recipe": "lid"}), {"Content_Type": "application/json"}
+        line.wait(lambda: ask("GET", "/api/recipes")[0] == 401)
+        cookie = {"Cookie": f"andon-sw={signed_in.session(url, line.home.path, 'bo', Role.OPERATOR)}"}
+        assert ask("GET", "/api/recipes", **cookie)[1]["active"] == "cap"
+        wanted, as_json = json.dumps({"recipe": "lid"}), {"Content_Type": "application/json"} | cookie
         for foreign in (
             {**as_json, "Origin": "http://elsewhere.example"},
             {**as_json, "Sec_Fetch_Site": "cross-site"},
             {**as_json, "Sec_Fetch_Site": "same-site"},
             {**as_json, "Origin": "null"},
+            as_json,
         ):
             assert ask("POST", "/api/recipes/active", wanted, **foreign)[0] == 403, foreign
-        assert ask("POST", "/api/recipes/active", wanted, Content_Type="text/plain")[0] in {403, 422}
-        assert ask("POST", "/api/recipes/active", json.dumps({"recipe": "x"}), **as_json)[0] == 422
-        assert line.last.recipe == "cap"
         own = {**as_json, "Origin": f"http://127.0.0.1:{port}", "Sec_Fetch_Site": "same-origin"}
+        assert ask("POST", "/api/recipes/active", wanted, **{**own, "Content_Type": "text/plain"})[0] == 415
+        assert ask("POST", "/api/recipes/active", json.dumps({"recipe": "x"}), **own)[0] == 422
+        assert line.last.recipe == "cap"
         code, answer = ask("POST", "/api/recipes/active", wanted, **own)
         assert (code, answer["active"]) == (200, "lid")
         line.wait(lambda: line.last.recipe == "lid")
-        assert audited(url) == [("console at 127.0.0.1", "recipe.activated", "lid")]
+        assert audited(url) == [("bo", "recipe.activated", "lid")]
+        program = as_json | signed_in.bearer(url, line.home.path, Role.VIEWER)
+        assert ask("POST", "/api/recipes/active", wanted, **program)[0] == 403
+        program = as_json | signed_in.bearer(url, line.home.path, Role.OPERATOR)
+        assert ask("POST", "/api/recipes/active", json.dumps({"recipe": "cap"}), **program)[0] == 200
+        line.wait(lambda: line.last.recipe == "cap")
     finally:
         console.terminate()
         console.wait(10)
