@@ -25,6 +25,7 @@ from storage.query.filters import Filter, Name
 from storage.schema import appearance, tally, view_tally
 
 MOST_POINTS = 500
+FEWEST_PARTS = 30  # in a subgroup: of fewer a share or a mean says next to nothing
 _HOUR = timedelta(hours=1)
 _NAMES = ("station", "line", "product", "recipe", "recipe_version", "camera", "bundle")
 
@@ -149,23 +150,38 @@ class Clock:
 
 
 def series(connection: Connection, chosen: Chosen, measure: Measure, period: Period, clock: Clock) -> Series:
-    """Return the subgroups that are meant; raise InputError where there are too many, or nothing is known by a name."""
+    """Return the subgroups that are meant; one with few parts is joined to the next, the last one to that before.
+
+    Raise InputError where there are too many, or nothing is known by a name.
+    """
     found: dict[datetime, list[Any]] = {}
-    end = None
+    start: datetime | None = None
+    end: datetime | None = None
     for hour, count, total, squares in _hours(connection, chosen, measure):
         if not count:
             continue
         if end is None or hour >= end:
+            before = start
             start, end = clock.period(hour, period)
+            if before is not None and found[before][1] < FEWEST_PARTS:  # too few to stand alone
+                start = before
             sums = found.setdefault(start, [end, 0.0, 0.0, 0.0])
+            sums[0] = end
         for index, value in enumerate((count, total, squares), 1):
             sums[index] += float(value or 0)
     if len(found) > MOST_POINTS:
         raise InputError(f"period: there are {len(found)} of a {period}, more than {MOST_POINTS}: choose longer ones")
+    starts = list(found)
+    if len(found) > 1 and found[starts[-1]][1] < FEWEST_PARTS:
+        last = found.pop(starts.pop())
+        found[starts[-1]] = [
+            last[0],
+            *(one + other for one, other in zip(found[starts[-1]][1:], last[1:], strict=True)),
+        ]
     table = np.array([sums[1:] for sums in found.values()], np.float64).reshape(-1, 3)
     share = measure.judgement is not None
     groups = Subgroups(table[:, 0], table[:, 1], None if share else table[:, 2])
-    return Series(list(found), [sums[0] for sums in found.values()], groups)
+    return Series(starts, [sums[0] for sums in found.values()], groups)
 
 
 def table_of(*, of_views: bool) -> tuple[Table, ColumnElement[Any]]:

@@ -33,6 +33,7 @@ export function drawBars(place, bars) {
 
 export function percent(share) {
   const size = Math.abs(share) * 100;
+  if (!size) return "0\u202f%";
   return `${(share * 100).toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3)}\u202f%`;
 }
 

@@ -370,7 +370,7 @@ async function showShares() {
   const found = await ask("shares", "shares", { ...chosen(), by });
   if (!found) return;
   const counted = found.of_views ? say("{n} views", { n: count(found.parts) }) : say("{n} parts", { n: count(found.parts) });
-  tell("shares", found.shares.length ? [counted, say("in whole hours; in brackets what chance may make of it (95 %).")] : [], notes(found));
+  tell("shares", found.shares.length ? [counted, say("in whole hours, with what chance may make of it (95 %).")] : [], notes(found));
   const most = Math.max(...found.shares.map((share) => share.rejects), 1e-9);
   table("shares-table", [say("Name"), say("Rejects"), "95 %", "", "n", say("Review"), say("Fault")], found.shares.map((share) => {
     const meter = Object.assign(document.createElement("meter"), { min: 0, max: most, value: share.rejects });
