@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from config.errors import InputError
 from storage.console.api import Camera, PartId, find
 from storage.console.context import TheConsole
-from storage.console.golden import MOST, Golden
+from storage.console.golden import MOST
 from storage.console.models import Problem
 from storage.query.filters import Filter
 
@@ -42,14 +42,20 @@ class GoodPart(BaseModel):
 
 @router.get("/api/bundles/{digest}/golden")
 def frames(console: TheConsole, digest: Digest) -> Frames:
-    """Return how many golden frames a bundle has that parts were judged by."""
-    return Frames(digest=digest, frames=len(_frames(console.golden, digest)))
+    """Return how many golden frames a bundle has that parts were judged by; none where the library lacks it."""
+    try:
+        return Frames(digest=digest, frames=len(console.golden.frames(digest)))
+    except InputError:
+        return Frames(digest=digest, frames=0)
 
 
 @router.get("/api/bundles/{digest}/golden/{number}", response_class=Response, responses=_PICTURE)
 def frame(console: TheConsole, digest: Digest, number: Annotated[int, Path(ge=0, lt=MOST)]) -> Response:
     """Return a golden frame, at most 1024 px on its longer side; a mosaic is shown as it is."""
-    found = _frames(console.golden, digest)
+    try:
+        found = console.golden.frames(digest)
+    except InputError as error:
+        raise HTTPException(404, str(error)) from error
     if number >= len(found):
         raise HTTPException(404, f"bundle {digest[:19]} has {len(found)} golden frames, counted from 0")
     kind = "image/png" if found[number].startswith(b"\x89PNG") else "image/jpeg"
@@ -57,18 +63,14 @@ def frame(console: TheConsole, digest: Digest, number: Annotated[int, Path(ge=0,
 
 
 @router.get("/api/parts/{part_id}/views/{camera}/good", tags=["parts"])
-def good(console: TheConsole, part_id: PartId, camera: Camera) -> GoodPart:
-    """Return the last part before this one that passed, of the same product, with a picture of the camera kept."""
+def good(console: TheConsole, part_id: PartId, camera: Camera) -> GoodPart | None:
+    """Return the last part before this one that passed, of the same product, with a picture of the camera kept.
+
+    The last 60 are looked at; null where of none of them one was kept.
+    """
     part = find(console, part_id)
     wanted = Filter.parse({"product": part.product, "verdicts": ["PASS"], "until": part.trigger_time})
     for line in console.query.parts(wanted, limit=_LOOKED_AT).parts:
         if any(image.camera == camera and image.purpose == "image" for image in line.images):
             return GoodPart(part_id=line.part_id, picture=f"/api/images/{line.part_id}/{camera}/image")
-    raise HTTPException(404, f"of none of the last {_LOOKED_AT} good parts a picture of camera {camera!r} was kept")
-
-
-def _frames(golden: Golden, digest: str) -> list[bytes]:
-    try:
-        return golden.frames(digest)
-    except InputError as error:
-        raise HTTPException(404, str(error)) from error
+    return None
