@@ -100,7 +100,7 @@ def test_every_figure_is_drawn_and_says_of_how_many_it_is(seen: Shown) -> None:
     page.locator(".control summary", has_text="As a table").click()
     expect(page.locator("#control-table tbody tr").first).to_be_visible()
     assert page.evaluate(_WEIGHT) < 300_000
-    canvas.hover(position={"x": 400, "y": 100})
+    page.locator("#control .u-over").hover(position={"x": 400, "y": 100})
     expect(page.locator("#control-pointed")).to_contain_text("n = ")
 
 

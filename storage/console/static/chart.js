@@ -23,6 +23,7 @@ const drawn = new Map(); // element -> { figure, plot }
  */
 export function chart(place, figure) {
   drawn.get(place)?.plot.destroy();
+  place.hidden = false;
   const offset_s = zone_s(figure.times[0] ?? "");
   const styles = getComputedStyle(place);
   const colour = (name) => styles.getPropertyValue(name).trim();
@@ -56,12 +57,13 @@ export function chart(place, figure) {
   return plot;
 }
 
-/* Forget what is drawn in `place`. */
+/* Forget what is drawn in `place`, which is hidden until something is drawn there again. */
 export function clear(place) {
   drawn.get(place)?.plot.destroy();
   drawn.delete(place);
   resizes.unobserve(place);
   place.replaceChildren();
+  place.hidden = true;
 }
 
 const resizes = new ResizeObserver((entries) => {
