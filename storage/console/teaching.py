@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path as File
@@ -15,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from config.errors import ConfigurationError, InputError
 from config.lessons import Collecting, Fitting, Lesson, Progress, Shadowing
-from config.messages import Judgement
 from storage.console import thumbnail
 from storage.console.access import needs
 from storage.console.context import Console, TheConsole
@@ -86,6 +84,7 @@ class Standing(BaseModel):
     defects: dict[str, int]
     checked: bool  # there are suspects to look at
     fitted: bool
+    detectors: bool  # it is known what there is to learn with
 
 
 class Images(BaseModel):
@@ -114,10 +113,16 @@ def lessons_page(console: TheConsole, request: Request) -> Response:
 @router.get("/teach/{lesson_id}", response_class=HTMLResponse, include_in_schema=False)
 def lesson_page(console: TheConsole, request: Request, lesson_id: LessonId) -> Response:
     """Show one lesson; what changes on the page comes as events."""
-    lesson = _find(console, lesson_id)
-    detectors = _read(console.teaching.lessons.detectors)
-    known = json.loads(detectors)["detectors"] if detectors else []
-    return render(request, "lesson.html", here="teach", lesson=lesson, detectors=known, judgements=(*Judgement,))
+    return render(request, "lesson.html", here="teach", lesson=_find(console, lesson_id))
+
+
+@router.get("/api/detectors", response_class=Response, responses=_JSON)
+def detectors(console: TheConsole) -> Response:
+    """Return what there is to learn with: of each detector what it is for, its options, and whether it can be used."""
+    content = _read(console.teaching.lessons.detectors)
+    if content is None:
+        raise HTTPException(404, "it is not known yet what there is to learn with: the first lesson finds out")
+    return Response(content, media_type="application/json")
 
 
 @router.get("/api/lessons", response_model_exclude={"__all__": {"release": {"before_bundles"}}})
@@ -355,6 +360,7 @@ def _standing(console: Console, lesson_id: str) -> Standing:
         images=len(lessons.images(lesson_id)),
         defects={kind: len(names) for kind, names in lessons.defects(lesson_id).items()},
         checked=(lessons.path(lesson_id) / "out" / "check" / "suspects.json").is_file(),
+        detectors=lessons.detectors.is_file(),
         fitted=(lessons.path(lesson_id) / "out" / "found.json").is_file(),
     )
 

@@ -57,6 +57,7 @@ function show(standing) {
   enable(one);
   count(standing);
   if (before === null || before.images !== standing.images || before.lesson.left_out.length !== one.left_out.length) listImages();
+  if (standing.detectors && changed("detectors", true)) listDetectors();
   if (changed("check", `${one.state === "CHECKING"} ${one.since}`)) showCheck();
   if (changed("fit", `${one.bundle_digest}`)) showFit();
   if (one.shadow_since !== null && (changed("shadow", one.state) || Date.now() - sawShadow > SHADOW_EVERY_MS)) showShadow();
@@ -195,10 +196,39 @@ function suspect(work, one, why, choose = true) {
 
 const fitting = byId("do-fit");
 
-fitting.detector.addEventListener("change", () => {
+fitting.detector.addEventListener("change", chooseDetector);
+
+function chooseDetector() {
   for (const options of fitting.querySelectorAll("[data-detector]")) options.hidden = options.dataset.detector !== fitting.detector.value;
   fitting.fast.closest("label").hidden = fitting.detector.value !== "patchcore";
-});
+}
+
+async function listDetectors() {
+  const { detectors } = (await read("/api/detectors")) ?? { detectors: [] };
+  const usable = detectors.filter((one) => one.options);
+  if (!usable.length) return;
+  const { detector, options: chosen } = now.lesson.fitting;
+  fitting.detector.replaceChildren(...usable.map((one) => made("option", {
+    value: one.name,
+    textContent: `${one.title} · ${one.fitting === "seconds" ? say("learns in seconds") : say("learns in minutes")}`,
+    disabled: one.state !== "ready",
+    selected: one.name === detector,
+  })));
+  byId("options").querySelectorAll("fieldset").forEach((fieldset) => fieldset.remove());
+  byId("options").append(...usable.map((one) => {
+    const fieldset = made("fieldset", { className: "fields" });
+    fieldset.dataset.detector = one.name;
+    fieldset.append(made("p", { className: "muted", textContent: one.what_for }));
+    for (const [name, option] of Object.entries(one.options)) {
+      const label = made("label", { className: "field", textContent: name, title: option.description ?? "" });
+      const given = one.name === detector && name in chosen ? JSON.stringify(chosen[name]) : "";
+      label.append(made("input", { name: `${one.name}.${name}`, value: given, placeholder: JSON.stringify(option.default ?? ""), autocomplete: "off" }));
+      fieldset.append(label);
+    }
+    return fieldset;
+  }));
+  chooseDetector();
+}
 
 submits("do-fit", (form) => {
   const detector = form.detector.value;
