@@ -21,6 +21,11 @@ from inference.keys import SigningKey, TrustStore
 from storage.migrate import migrate
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put whole stations first: side by side, a long file that begins last is what the run waits for."""
+    items.sort(key=lambda item: item.path.parent.name not in {"system", "browser"})
+
+
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
     """Undo what a test's command did to the log: it would go on writing to that test's captured stderr."""
