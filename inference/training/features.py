@@ -14,6 +14,7 @@ from inference.training.backbones import Backbone, weights
 from inference.training.detector import CROSS_FIT, FrameFormat
 from inference.training.resampling import Resample, area_weights
 
+LEAST_SPREAD = 1e-2  # below it a channel says nothing of the image but rounding
 _Options = TypeVar("_Options", bound="NetworkOptions")
 
 
@@ -53,11 +54,16 @@ class FeatureOptions(NetworkOptions):
     """What can be chosen of a detector's features."""
 
     stride_px: int = Field(default=8, ge=2, le=64, description="side of a cell of the grid of features")
+    even_light: bool = Field(
+        default=False,
+        description="whether each feature is standardised over its image: exposure and finish no longer count",
+    )
 
     def encoder(self) -> nn.Module:
         """Return the encoder from uint8 frames to locally aware patch features (N, h, w, C)."""
         grid = Grid(self.network(), self.size_px, self.size_px // self.stride_px)
-        return nn.Sequential(Resample(self.size_px, self.size_px), grid)
+        evenly = (EvenLight(),) if self.even_light else ()
+        return nn.Sequential(Resample(self.size_px, self.size_px), grid, *evenly)
 
 
 class PooledOptions(NetworkOptions):
@@ -122,6 +128,21 @@ class Grid(nn.Module):
                 local = resample @ local @ resample.T
             taps.append(local)
         return torch.cat(taps, dim=1).permute(0, 2, 3, 1)
+
+
+class EvenLight(nn.Module):
+    """Each channel less its mean over the image, by its deviation there.
+
+    What changes an image as a whole (exposure, gain, finish) moves or stretches all features of a channel alike, and is
+    gone: so is any difference between images that is the same everywhere. Ulyanov et al., "Instance Normalization",
+    2016, for features of networks that learn; here nothing is learnt.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return standardised features (N, h, w, C)."""
+        centred = features - features.mean(dim=(1, 2), keepdim=True)
+        spread = (centred.square().mean(dim=(1, 2), keepdim=True)).sqrt()
+        return centred / (spread + LEAST_SPREAD)
 
 
 class Pooled(nn.Module):

@@ -8,7 +8,7 @@ from inference.detectors.patchcore import Detector, NearestNeighbour, Options
 from inference.training import backbones
 from inference.training.backbones.layers import rounded
 from inference.training.detector import FrameFormat
-from inference.training.features import Grid
+from inference.training.features import EvenLight, Grid
 
 LITE0 = "efficientnet-lite0"
 
@@ -77,3 +77,13 @@ def test_a_grey_frame_is_a_colourless_one() -> None:
     grey = torch.randint(0, 256, (1, 70, 80, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     alone = detector.encoder(FrameFormat(1, 70, 80))(grey)
     assert torch.allclose(alone, detector.encoder(FrameFormat(3, 70, 80))(grey.expand(-1, -1, -1, 3)), atol=1e-4)
+
+
+def test_even_light_takes_out_what_moves_or_stretches_a_whole_image() -> None:
+    features = torch.randn(3, 6, 5, 4, generator=torch.Generator().manual_seed(0))
+    even = EvenLight()(features)
+    assert torch.allclose(even.mean(dim=(1, 2)), torch.zeros(3, 4), atol=1e-6)
+    assert torch.allclose(even.std(dim=(1, 2), correction=0), torch.ones(3, 4), atol=0.02)
+    brighter = features * torch.tensor([0.5, 2.0, 3.0, 4.0]) + torch.tensor([9.0, -3.0, 0.0, 1.0])
+    assert torch.allclose(EvenLight()(brighter), even, atol=0.03)
+    assert torch.equal(EvenLight()(torch.ones(1, 6, 5, 4)), torch.zeros(1, 6, 5, 4))
