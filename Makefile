@@ -7,9 +7,10 @@ FILES := pyproject.toml constraints.txt
 ARGS ?=
 SERVERS ?= embedded
 NPM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/andon/peers
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+# in the order of tests/conftest.py: xdist's own begins with many short tests and ends with a few long ones
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-long debian-servers embedded venv lint bench soak demo-bundles clean
+.PHONY: run test test-long debian-servers embedded venv lint screenshots bench soak demo-bundles clean
 
 run: $(VENV)/.runtime  ## the demo station in the foreground; ARGS="--parts 300 --json"
 	@$(BIN)/andon up $(ARGS)
@@ -23,6 +24,9 @@ test-long: $(VENV)/.dev $(VENV)/.peers $(SERVERS:debian=debian-servers)  ## the 
 	$(BIN)/python -m pytest -m "slow or not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 venv: $(VENV)/.dev  ## the development environment alone
+
+screenshots: $(VENV)/.dev $(VENV)/.peers  ## pictures of the console's pages, for the manual
+	ANDON_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/screenshots.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -59,7 +63,8 @@ $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 
 # Independent peers of the tests. From Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote,
 # mosquitto carries what is reported.
-# From npm: node-opcua (MIT) is the PLC of the OPC UA driver, nodes7 (MIT) reads what the S7 driver wrote.
+# From npm: node-opcua (MIT) is the PLC of the OPC UA driver, nodes7 (MIT) reads what the S7 driver wrote, axe-core (MPL-2.0, in
+# tests only) tells whether everybody can use the console's pages.
 # From the registry of Python: snap7 in C++ (LGPL-3) is the PLC of the S7 driver; only its library is loaded, beside python-snap7 3.
 # Where they cannot be had, their tests skip and say so.
 $(VENV)/.peers: $(VENV)/bin/python Makefile
@@ -69,8 +74,8 @@ $(VENV)/.peers: $(VENV)/bin/python Makefile
 	  echo "installing$$missing for the tests …"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
 	    >/dev/null 2>&1 || echo "not to be had:$$missing: their tests will be skipped"; fi
-	@command -v npm >/dev/null || echo "npm is not to be had: the tests against node-opcua and nodes7 will be skipped"; \
-	! command -v npm >/dev/null || for peer in node-opcua@2.182.2 nodes7@0.3.18; do \
+	@command -v npm >/dev/null || echo "npm is not to be had: the tests against node-opcua, nodes7 and axe-core will be skipped"; \
+	! command -v npm >/dev/null || for peer in node-opcua@2.182.2 nodes7@0.3.18 axe-core@4.10.3; do \
 	  test -d $(NPM)/node_modules/$${peer%@*} || { \
 	  echo "installing $$peer for the tests (once for each user) …"; mkdir -p $(NPM); \
 	  npm install --prefix $(NPM) --no-audit --no-fund --loglevel=error $$peer >/dev/null 2>&1 \
