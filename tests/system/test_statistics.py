@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy
+import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live_servers import Servers
 from sqlalchemy import text
 from sqlalchemy.pool import NullPool
+from storage_process import storage, until, verdict
 
-from config import shifts
+from config import bus, shifts
 from config.errors import InputError
-from config.messages import Judgement
+from config.messages import Appearance, Judgement
 from deploy.bench import history
 from deploy.bench.history import CLASSES, END, PRODUCTS, History
 from storage.query import QueryService, trends
@@ -235,3 +238,36 @@ def test_so_many_rows_are_looked_at_and_no_more(
     assert found.total == 51
     latest = sorted((row.trigger_time for row in rows.defects), reverse=True)
     assert found.since == latest[50]
+
+
+def test_views_and_appearances_are_added_up_once(running_servers: Servers) -> None:
+    running_servers.ready()
+    with storage(running_servers) as station:
+        station.start()
+        peer = station.sender()
+        first, second = (verdict(number) for number in (1, 2))
+        peer.send(*first)
+        peer.finish()
+        until(lambda: station.stored() == 1, station.said)
+        station.stop()
+        station.start()  # which has forgotten what it took: the same record is stored again, beside a new one
+        peer.send(*first)
+        peer.send(*second)
+        worker = peer.bus.connect(zmq.PUSH, station.home.endpoint("health"))
+        said = {
+            "service": "worker-0",
+            "station": "st",
+            "camera": "top",
+            "product": "bracket",
+            "time_ns": time.time_ns(),
+        }
+        sums = {"brightness_sum": 240.0, "brightness_squares": 28_800.0, "focus_sum": 20.0, "focus_squares": 200.0}
+        bus.send(worker, Appearance(**said, frames=2, **sums))
+        peer.finish()
+        until(lambda: station.stored() == 2 and station.stored("appearance") == 1, station.said)
+        found = Statistics(station.query, CLOCK).shares(ALL, By.CAMERA)
+        assert found.parts == sum(len(message.views) for message, _ in (first, second))
+        seen = Statistics(station.query, CLOCK).chart(
+            Chosen(camera="top", product="bracket"), Measure.BRIGHTNESS, Period.DAY, Rules.LIMITS, Baseline()
+        )
+        assert [(point.parts, point.value) for point in seen.points] == [(2, 120.0)]

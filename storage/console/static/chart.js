@@ -40,7 +40,7 @@ export function chart(place, figure) {
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 9 } },
     scales: { x: { time: true, range: wider }, y: { range: roomy } },
-    axes: [axis, { ...axis, size: 58, values: (_, ticks) => ticks.map(figure.format) }],
+    axes: [{ ...axis, values: (_, ticks, __, ___, step) => dates(ticks, step, offset_s) }, { ...axis, size: 58, values: (_, ticks) => ticks.map(figure.format) }],
     series: [{}, ...figure.lines.map((line) => series(LOOKS[line.look], line, colour))],
     bands: (figure.bands ?? []).map(([upper, lower]) => ({ series: [upper + 1, lower + 1], fill: faint(colour("--link")) })),
     hooks: {
@@ -118,6 +118,18 @@ function roomy(plot, low, high) {
 
 function faint(text) {
   return text.startsWith("#") ? `${text}22` : text;
+}
+
+/* Return what stands at the ticks of time: the hour, and the date where it is another one. */
+function dates(ticks, step_s, offset_s) {
+  let before = "";
+  return ticks.map((tick) => {
+    const text = new Date((tick + offset_s) * 1000).toISOString();
+    const date = text.slice(5, 10);
+    const said = step_s >= 86400 ? date : text.slice(11, 16) + (date === before ? "" : `\n${date}`);
+    before = date;
+    return said;
+  });
 }
 
 function zone_s(time) {
