@@ -15,9 +15,8 @@ from config.errors import InputError
 from config.home import Home, default_path
 from deploy import choosing
 from deploy.database import database
-from deploy.exporting.source import Source
+from deploy.exporting.source import Source, store_of
 from deploy.exporting.whole import whole
-from storage import store
 
 FORMATS = "deploy.exporting.formats"
 _PROGRESS_NS = 2_000_000_000
@@ -41,7 +40,7 @@ def export(arguments: argparse.Namespace) -> int:
     begin_ns = time.monotonic_ns()
     with database(home, "export") as url:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half written is removed, however it ends
-        pictures = _store(home)
+        pictures = store_of(home)
         with Source(url, pictures, chosen, pictures=arguments.images) as source:
             if not arguments.json:
                 source.progress = _Progress(*source.total())
@@ -51,14 +50,6 @@ def export(arguments: argparse.Namespace) -> int:
             pictures.close()
     _tell(arguments, out, source.counted, (time.monotonic_ns() - begin_ns) / 1e9)
     return 0
-
-
-def _store(home: Home) -> store.Store | None:
-    """Return the store of the station's images; None where they are in the database, or there is no station file."""
-    if not (home.path / "station.json").exists():
-        return None
-    station = home.read_station()
-    return store.connect(station.storage.images, station.station)
 
 
 class _Progress:

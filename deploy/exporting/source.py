@@ -12,6 +12,8 @@ from typing import Self
 from urllib.parse import quote
 
 from config.errors import ImageLostError
+from config.home import Home
+from storage import store
 from storage.query import QueryService
 from storage.query.answers import ImageRef, Part
 from storage.query.filters import Filter
@@ -86,6 +88,14 @@ class Source:
             file.write(content)
         self.counted["images"] += 1
         return name
+
+
+def store_of(home: Home) -> Store | None:
+    """Return the store of the station's images; None where they are in the database, or there is no station file."""
+    if not (home.path / "station.json").exists():
+        return None
+    station = home.read_station()
+    return store.connect(station.storage.images, station.station)
 
 
 def file_name(text: str) -> str:
