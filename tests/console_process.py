@@ -211,7 +211,7 @@ class ConsoleProcess:
         address = self.home.path / "notify"
         address.unlink(missing_ok=True)
         self.notified.bind(str(address))
-        self.notified.settimeout(15)
+        self.notified.settimeout(60)
         self.process = self._popen({"NOTIFY_SOCKET": str(address)})
         try:
             assert self.notified.recv(100) == b"READY=1", self.said()
