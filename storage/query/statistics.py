@@ -21,7 +21,7 @@ from storage.query.service import QueryService
 from storage.query.shares import By, Kind
 from storage.query.trends import Chosen, Clock, Measure, Period, Series
 
-MOST_NAMES = 30  # of shares and of Pareto bars; the rest is one
+MOST_NAMES = 30  # of Pareto bars; the rest is counted together
 
 
 class _Value(BaseModel):
@@ -271,7 +271,7 @@ class Statistics:
             parts=sum(line.parts for line in lines),
             of_views=chosen.of_views or by in {By.CAMERA, By.BUNDLE},
             notes=() if lines else (Note.NOTHING,),
-            shares=tuple(lines[: 10 * MOST_NAMES]),
+            shares=tuple(lines),
         )
 
     def pareto(self, chosen: Chosen, kind: Kind) -> Pareto:

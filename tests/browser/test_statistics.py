@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import signed_in
 from console_process import ConsoleProcess, Line
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from live_servers import Servers
 from playwright.sync_api import Browser, Page, expect
 from storage_process import storage, until
@@ -193,3 +196,19 @@ def test_figures_are_files_for_a_spreadsheet(console: ConsoleProcess) -> None:
         assert headers["content-type"].startswith("text/csv")
         assert body.decode().startswith(head)
         assert len(body.splitlines()) > 2
+
+
+_NAMES = ["since", "until", "product", "camera", "bundle", "recipe_version", "measure", "period", "rules", "by", "kind"]
+_VALUES = st.text(max_size=12) | st.integers().map(str) | st.sampled_from(["score", "focus", "day", "top", "nelson"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(["chart", "shares", "pareto", "places", "scores", "since"]),
+    st.lists(
+        st.tuples(st.sampled_from([*_NAMES, "defect_class", "baseline_since", "what", "format"]), _VALUES), max_size=3
+    ),
+)
+def test_any_question_is_answered_or_refused(console: ConsoleProcess, path: str, query: list[tuple[str, str]]) -> None:
+    status, _, body = console.get(f"/api/statistics/{path}?{urlencode(query)}")
+    assert status in {200, 422}, body
