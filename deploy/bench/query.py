@@ -41,7 +41,7 @@ _READY_S = 60.0
 _STOP_S = 120.0
 _READ_BYTES = 1 << 20
 _SERVING = text("SELECT pid FROM pg_stat_activity WHERE application_name = 'andon query'")
-_LOADING = (  # what is being made is made again if the machine dies
+LOADING = (  # what is being made is made again if the machine dies
     *("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off", "-c", "autovacuum=off"),
     *("-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "max_wal_size=8GB"),
     *("-c", "maintenance_work_mem=256MB", "-c", "work_mem=64MB"),
@@ -54,11 +54,11 @@ def run(rows: int = ROWS) -> Report:
         folder = Path(name)
         folder.chmod(0o755)  # the server's account must be able to enter
         server = Postgres(folder)
-        with _running(server, *_LOADING):
+        with running(server, *LOADING):
             migrate(server.url)
             made = History(rows)
             history.make(server.url, made, _say)
-        with _running(server):
+        with running(server):
             _warm(folder / "postgres" / "base")
             return _measure(server.url, made)
 
@@ -101,7 +101,7 @@ def _measure(url: str, made: History) -> Report:
 
 
 @contextmanager
-def _running(server: Postgres, *settings: str) -> Iterator[None]:
+def running(server: Postgres, *settings: str) -> Iterator[None]:
     """Run the server for the time of a `with` block."""
     server.prepare()
     user, group = server.user() or (None, None)
