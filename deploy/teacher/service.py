@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ _WISH_NS = 20_000_000_000
 _MORE = 50  # parts wished for beyond what is needed: some are shed
 _AGAIN_NS = 5_000_000_000  # a work that died and is begun again
 _PATIENCE_NS = 2_000_000_000  # after SIGTERM
+_DETECTORS_S = 24 * 3600
 _ALONE = frozenset({State.CHECKING, State.FITTING})  # one at a time: each takes a core
 _CONTINUED = frozenset({State.COLLECTING, State.SHADOW})
 _WORDS = {
@@ -84,7 +86,7 @@ class Teacher(Service):
             lessons = [lesson for lesson in self._lessons.all() if lesson.state in WORKING]
             self._reap(now_ns)
             self._stop_others({(lesson.id, lesson.attempt) for lesson in lessons}, now_ns)
-            if lessons and self._detectors is None:  # once for each teacher: options and weights come and go
+            if lessons and self._detectors is None and self._detectors_are_old():
                 self._detectors = self._start("detectors")
             for lesson in reversed(lessons):  # who came first is served first
                 self._begin(lesson, now_ns)
@@ -116,6 +118,13 @@ class Teacher(Service):
         self.counters[f"{what}_begun"] += 1
         logger().info("work begun", lesson=lesson.id, what=what, attempt=lesson.attempt, pid=process.pid)
         self._works[lesson.id] = _Work(lesson, process)
+
+    def _detectors_are_old(self) -> bool:
+        """Tell whether it is to be found out anew what there is to learn with: options and weights come and go."""
+        try:
+            return time.time() - self._lessons.detectors.stat().st_mtime > _DETECTORS_S
+        except FileNotFoundError:
+            return True
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "deploy.teacher.work", *words, "--home", str(self.home.path)]

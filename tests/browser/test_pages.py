@@ -20,11 +20,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from storage_process import until
 
 from config import events
+from config.lessons import Collecting
 from config.messages import Judgement
 from inference import archive
 from inference.images import encode_png
 from storage.library import BundleFile, Library
 from storage.people import Role
+from storage.teaching import Teaching
 
 PASS, REJECT, REVIEW, FAULT = Judgement
 LIMIT_BYTES = 300_000
@@ -96,6 +98,17 @@ def _first(station: Inspected, judgement: Judgement = REJECT) -> str:
     return str(found["parts"][0]["part_id"])
 
 
+def _lesson(station: Inspected) -> str:
+    teaching = Teaching(station.console.database, station.console.home)
+    for known in teaching.lessons.all():
+        return known.id
+    lesson = teaching.begin("test", "bracket", "top", Collecting())
+    for number in range(6):
+        teaching.lessons.add(lesson.id, f"{number}.png", encode_png(np.full((64, 64, 3), 40 * number, np.uint8)))
+    teaching.close()
+    return lesson.id
+
+
 def _paths(station: Inspected) -> list[str]:
     part = f"/parts/{_first(station)}"
     pages = ["/", "/defects", "/defects?when=custom&camera=top", "/defects?when=all&product=none", part, "/alarms"]
@@ -105,6 +118,7 @@ def _paths(station: Inspected) -> list[str]:
         "/statistics",
         "/recipes",
         "/teach",
+        f"/teach/{_lesson(station)}",
         "/people",
         "/password",
         "/nowhere",

@@ -99,6 +99,9 @@ def school(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -
     keys = str(tmp_path_factory.mktemp("keys"))
     with inspected(running_servers) as station:
         (station.console.home.path / "recipes" / "none.andon").write_bytes(DEMO.read_bytes())
+        detectors = station.console.home.path / "lessons" / "detectors.json"
+        detectors.parent.mkdir()
+        detectors.write_text('{"detectors": []}')  # to find that out takes torch some seconds
         environment = {**station.console._environment, "ANDON_KEYS": keys}
         command = [sys.executable, "-m", "deploy.teacher", "--home", str(station.console.home.path)]
         teacher = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)

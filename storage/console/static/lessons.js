@@ -8,7 +8,7 @@ for (const tag of document.querySelectorAll("[data-state]")) tag.textContent = s
 
 const form = document.getElementById("begin");
 
-form.addEventListener("submit", async (event) => {
+form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const [recipe, camera] = form.view.value.split(" ");
   const verdicts = form.which.value === "passed" ? ["PASS"] : ["PASS", "REVIEW", "REJECT", "FAULT"];
