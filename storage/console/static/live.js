@@ -68,8 +68,15 @@ function follow() {
     });
   }
   events.addEventListener("error", () => {
-    if (events.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MS); // else the browser comes back by itself
+    if (events.readyState === EventSource.CLOSED) setTimeout(again, AGAIN_MS); // else the browser comes back by itself
   });
+}
+
+/* Follow once more, or have the page ask who somebody is whose session has ended. */
+async function again() {
+  const known = await fetch("/api/me").catch(() => null);
+  if (known?.status === 401) location.reload();
+  else follow();
 }
 
 follow();
