@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import zmq
@@ -19,7 +20,10 @@ from config import bus, events
 from config.errors import EXIT_USAGE, InputError, StoreError
 from config.messages import Event, Health, State
 from deploy.cli import main
+from storage import audit
+from storage.alarms import Alarms
 from storage.events import EventFilter, EventService
+from storage.query import QueryService
 
 
 class Process:
@@ -72,6 +76,33 @@ def test_events_of_processes_reach_database_and_redis_and_outlive_storage(server
         shown = {event.event_id for event in station.live.events()}
         until(lambda: shown == {line.event_id for line in asked.events(EventFilter(), limit=500).events}, station.said)
         asked.close()
+
+
+def test_an_alarm_is_acknowledged_once_and_the_audit_trail_says_by_whom(servers: Servers, tmp_path: Path) -> None:
+    url = servers.database()
+    began = events.began("st", "decision", "plc_down", "ALARM", "refused")
+    ended = events.ended(began)
+    store(url, (began, []), (ended, []))
+    alarms = Alarms(url, tmp_path)
+    made = alarms.acknowledge(began.event_id, "mina", "the cable")
+    assert (made.person, made.comment) == ("mina", "the cable")
+    assert alarms.of([began.event_id, "another"]) == {began.event_id: made}
+    for event_id, comment, said in (
+        (began.event_id, "", "acknowledged already"),
+        (ended.event_id, "", "no such alarm"),  # what is over needs nobody
+        ("nothing", "", "no such alarm"),
+        (began.event_id, "two\nlines", "comment"),
+    ):
+        with pytest.raises(InputError, match=said):
+            alarms.acknowledge(event_id, "ann", comment)
+    alarms.close()
+    query = QueryService(url)
+    with query.connected() as connection:
+        (entry,) = audit.newest(connection, 10)
+    query.close()
+    assert (entry.who, entry.action, entry.subject) == ("mina", "alarm.acknowledged", began.event_id)
+    assert json.loads(entry.after or "") == {"service": "decision", "name": "plc_down", "comment": "the cable"}
+    servers.drop(url)
 
 
 def test_storage_tells_of_its_own_and_takes_what_others_tell(servers: Servers) -> None:

@@ -162,6 +162,22 @@ def test_part_shows_gate_and_map(query: QueryService) -> None:
     assert "anomaly_map" not in part.model_dump_json()
 
 
+@pytest.mark.parametrize("seconds", [0, 7, -3600, 19, 20])
+def test_products_are_counted_since_a_time_whole_hour_or_not(query: QueryService, seconds: int) -> None:
+    since = BEGIN + timedelta(seconds=seconds)
+    expected: dict[str, Counter[str]] = {}
+    for number in range(PARTS):
+        if BEGIN + timedelta(seconds=number // 3) >= since:
+            judged = "FAULT" if number % 15 == 14 else "REJECT" if number % 10 == 0 else "PASS"
+            expected.setdefault("cap" if number >= 40 else "bracket", Counter())[judged] += 1
+    found = {
+        line.product: Counter({name.value: n for name, n in line.verdicts.items() if n})
+        for line in query.by_product("st", since)
+    }
+    assert found == expected
+    assert query.by_product("another", since) == ()
+
+
 def test_choices_are_what_was_seen(query: QueryService) -> None:
     choices = query.choices()
     assert [one.name for one in choices.products] == ["cap", "bracket"]  # what was seen last comes first

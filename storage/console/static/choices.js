@@ -7,6 +7,8 @@ import { toast } from "./toast.js";
 const YEAR_S = 31536000;
 const dark = document.getElementById("dark");
 
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 function remember(name, value) {
   document.cookie = `${name}=${value}; path=/; max-age=${YEAR_S}; samesite=lax`;
 }
