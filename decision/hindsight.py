@@ -12,6 +12,8 @@ the very same regions tell no REVIEW from REJECT.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,6 +34,7 @@ Shape = tuple[int, int]
 _LARGEST = float(np.finfo(np.float32).max)
 _LARGEST_HALF = 65520.0  # from here on a float32 is infinite as a float16
 _RANK = {Judgement.PASS: 0, Judgement.REVIEW: 1, Judgement.REJECT: 2, Judgement.FAULT: 3}
+_CORE = 16  # cells
 _BY_RECIPE = frozenset({Reason.WRONG_FRAME, Reason.NOTHING_INSPECTED, Reason.UNKNOWN_RECIPE, Reason.WRONG_BUNDLE})
 
 
@@ -43,6 +46,7 @@ class Why(StrEnum):
     OTHER_BUNDLE = "OTHER_BUNDLE"  # scored by another bundle
     NOT_JUDGED = "NOT_JUDGED"  # a FAULT because of the recipe itself, or one of which nothing was kept
     RECIPE_LOST = "RECIPE_LOST"  # what it was judged by is not known
+    NO_TIME = "NO_TIME"  # the others have taken all of it: a threshold amid the noise makes regions without number
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,17 @@ class Hindsight:
 
         self._parts = [_Part.ready(part, known) for part in parts]
 
-    def judge(self, rules: Rules) -> list[Told]:
-        """Tell what each part would have got by `rules`, in their order."""
+    def judge(self, rules: Rules, within_s: float = math.inf) -> list[Told]:
+        """Tell what each part would have got by `rules`, in their order; `within_s` is processor time of the thread."""
         bench = _Bench(rules)
-        return [part if isinstance(part, Told) else part.judged(bench) for part in self._parts]
+        ends_s = time.thread_time() + within_s
+        found = []
+        for part in self._parts:
+            if isinstance(part, Told):
+                found.append(part)
+            else:
+                found.append(part.judged(bench) if time.thread_time() < ends_s else Told(None, Why.NO_TIME))
+        return found
 
 
 @dataclass(frozen=True)
@@ -247,6 +258,7 @@ class _Mapped(_ScoreOnly):
 
     low: Map
     high: Map
+    core_from: float  # the few highest cells of `low` are at least this
     top: _ScoreOnly  # the same view, if all that is known were that nothing is above its highest cell
     shown: bool  # the map shows the score: it is its highest cell
 
@@ -266,12 +278,19 @@ class _Mapped(_ScoreOnly):
         top = float(high.max()) if shown else max(float(high.max()), view.score)
         said = (view.camera, view.score, view.frame_shape, view.map_shape, view.bundle_digest, view.inspected)
         whole = _ScoreOnly(view.camera, top, view.frame_shape, view.map_shape, view.bundle_digest, None)
-        return cls(*said, low=low, high=high, top=whole, shown=shown)
+        core_from = float(np.partition(low, -_CORE, axis=None)[-_CORE]) if low.size > _CORE else -_LARGEST
+        return cls(*said, low=low, high=high, core_from=core_from, top=whole, shown=shown)
 
     def range(self, bench: _Bench) -> _Range:
         quick = self.top.range(bench)
         if quick[1].verdict is Judgement.PASS:
             return quick
+        if not bench.counts[self.camera]:
+            # of thousands of cells above a threshold the few highest often tell as much: no milder, and in no time
+            core = np.where(self.low >= self.core_from, self.low, np.float32(-_LARGEST))
+            least = bench.judged(self, float(core.max()), core)
+            if least.verdict in {Judgement.REJECT, quick[1].verdict}:
+                return least, least
         worst = bench.judged(self, float(self.high.max()) if self.shown else self.score, self.high)
         if worst.verdict in {Judgement.PASS, Judgement.FAULT}:
             return worst, worst

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from storage.query.recent import RecentPart
 
 
+_WITHIN_S = 0.5  # of processor time for one draft
+
+
 class Recalled:
     """Parts made ready."""
 
@@ -29,7 +32,7 @@ class Recalled:
 
     def judge(self, draft: Recipe) -> list[Told]:
         """Tell of each part what `draft` would have made of it; raise ConfigurationError where a picture is wrong."""
-        found = self._hindsight.judge(Rules.load(draft))
+        found = self._hindsight.judge(Rules.load(draft), _WITHIN_S)
         return [Told(one.verdict, None if one.why is None else one.why.value) for one in found]
 
 

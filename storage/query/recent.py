@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from storage.query.service import QueryService
 
 MOST_PARTS = 2000
-MOST_MAP_BYTES = 32 * 1024 * 1024  # float16
+MOST_MAP_BYTES = 16 * 1024 * 1024  # float16
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ const REASONS = {
   ROUNDED: say("a threshold lies within the rounding of the map that was kept"),
   OTHER_BUNDLE: say("another bundle scored them"),
   NOT_JUDGED: say("they were FAULT because of the recipe, or nothing was kept of them"),
+  NO_TIME: say("so low a threshold makes regions without number, and the time was up"),
   RECIPE_LOST: say("what they were judged by is not known any more"),
 };
 const LIMITS = [
