@@ -60,6 +60,11 @@ class Releasing:
         try:
             if release is None:
                 raise InputError(f"lesson {lesson.id}: says nothing of what is to be released")
+            if self._home.read_station().workers.listen is not None:
+                raise InputError(
+                    "workers of other machines have loaded their own files: put the bundle there and into the recipe's "
+                    "file, and start station and workers again"
+                )
             before = self._home.read_recipes()[lesson.recipe]
             wanted = self._new(lesson, release, before) if lesson.state is State.RELEASING else self._old(release)
             self._logbook.say(f"{lesson.recipe}: version {wanted.version} comes into force, by {release.by}")

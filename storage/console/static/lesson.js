@@ -1,5 +1,6 @@
 /* One lesson: it follows the lesson's events and shows what each step has brought. */
 
+import { WORDS, node, score } from "./format.js";
 import { say } from "./language.js";
 import { stageWord, stateWord } from "./lesson_words.js";
 import { send } from "./send.js";
@@ -16,7 +17,6 @@ const STEP = {
 };
 const AT_ONCE = 24;
 const SHADOW_EVERY_MS = 3000;
-const number = (value) => Number(value.toPrecision(5)).toString();
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
 
 let now = null; // the lesson's standing
@@ -171,9 +171,9 @@ async function showCheck() {
     ? say("{odd} of {n} images should be looked at", { odd, n: found.images })
     : say("Nothing odd among {n} images; these are the least usual ones", { n: found.images });
   list.replaceChildren(
-    ...found.outlying.map((one) => suspect("check", one, say("Unlike the others: {score}", { score: number(one.score) }))),
+    ...found.outlying.map((one) => suspect("check", one, say("Unlike the others: {score}", { score: score(one.score) }))),
     ...found.alike.slice(0, 6).map((one) => suspect("check", one, say("Like {other}", { other: one.like }))),
-    ...found.unusual.map((one) => suspect("check", one, say("Least usual: {score}", { score: number(one.score) }))),
+    ...found.unusual.map((one) => suspect("check", one, say("Least usual: {score}", { score: score(one.score) }))),
   );
 }
 
@@ -248,8 +248,8 @@ async function showFit() {
   const facts = [
     [say("Detector"), found.detector],
     [say("Images"), found.images],
-    [say("Review above"), number(sealed.review_above)],
-    [say("Reject above"), number(sealed.reject_above)],
+    [say("Review above"), score(sealed.review_above)],
+    [say("Reject above"), score(sealed.reject_above)],
     [say("Time an image"), `${found.cost.ms_per_image.toFixed(1)} ms`],
     [say("Size"), `${(found.size_bytes / 1e6).toFixed(1)} MB`],
     [say("Fitted in"), `${Math.round(found.metrics.fit_s)} s`],
@@ -275,7 +275,7 @@ async function showFit() {
   release.reject_above.value = sealed.reject_above;
   const odd = await read(`${base}/suspects/fit`);
   byId("worst").replaceChildren(...[...(odd?.outlying ?? []), ...(odd?.unusual ?? [])].slice(0, 6).map(
-    (one) => suspect("fit", one, say("Score {score}", { score: number(one.score) }), false),
+    (one) => suspect("fit", one, say("Score {score}", { score: score(one.score) }), false),
   ));
   const judged = found.evaluation;
   byId("evaluation").hidden = judged === null;
@@ -293,17 +293,17 @@ async function showFit() {
 function histogram(scores, { review_above: review, reject_above: reject }) {
   const svg = byId("histogram");
   const [low, high] = [Math.min(...scores, review), Math.max(...scores, reject) * 1.03];
-  const x = (score) => 10 + (620 * (score - low)) / (high - low || 1);
+  const x = (one) => 10 + (620 * (one - low)) / (high - low || 1);
   const bins = new Array(40).fill(0);
-  for (const score of scores) bins[Math.min(39, Math.floor((40 * (score - low)) / (high - low || 1)))] += 1;
+  for (const one of scores) bins[Math.min(39, Math.floor((40 * (one - low)) / (high - low || 1)))] += 1;
   const tallest = Math.max(...bins, 1);
   svg.replaceChildren(
     ...bins.map((n, place) => drawn("rect", { class: "bar", x: 10 + 15.5 * place, y: 105 - (90 * n) / tallest, width: 14, height: (90 * n) / tallest })),
     drawn("line", { class: "base", x1: 10, x2: 630, y1: 105, y2: 105 }),
     drawn("line", { class: "review", x1: x(review), x2: x(review), y1: 8, y2: 105 }),
     drawn("line", { class: "reject", x1: x(reject), x2: x(reject), y1: 8, y2: 105 }),
-    drawn("text", { x: 10, y: 122 }, number(low)),
-    drawn("text", { x: 630, y: 122, "text-anchor": "end" }, number(high)),
+    drawn("text", { x: 10, y: 122 }, score(low)),
+    drawn("text", { x: 630, y: 122, "text-anchor": "end" }, score(high)),
   );
 }
 
@@ -329,10 +329,10 @@ async function showShadow() {
   const all = ["PASS", "REVIEW", "REJECT", "FAULT"];
   const used = all.filter((verdict) => Object.keys(found.verdicts).some((key) => key.split("->").includes(verdict)));
   const head = made("tr");
-  head.append(made("th", { textContent: say("now ↓ new →") }), ...used.map((verdict) => made("th", { className: "number", textContent: verdict })));
+  head.append(made("th", { textContent: say("now ↓ new →") }), ...used.map((verdict) => made("th", { className: "number", textContent: WORDS[verdict] })));
   byId("verdicts").replaceChildren(head, ...used.map((then) => {
     const row = made("tr");
-    row.append(made("th", { textContent: then }), ...used.map((verdict) => made("td", { className: "number", textContent: found.verdicts[`${then}->${verdict}`] ?? 0 })));
+    row.append(made("th", { textContent: WORDS[then] }), ...used.map((verdict) => made("td", { className: "number", textContent: found.verdicts[`${then}->${verdict}`] ?? 0 })));
     return row;
   }));
   scatter(found.scores);
@@ -340,7 +340,7 @@ async function showShadow() {
     const link = made("a", { href: `/parts/${one.part_id}` });
     link.append(
       made("img", { src: `/api/images/${one.part_id}/${now.lesson.camera}/image?side_px=220`, alt: one.part_id, loading: "lazy" }),
-      made("p", { textContent: `${one.then} ${one.score_then === null ? "" : number(one.score_then)} → ${one.now} ${one.score_now === null ? "" : number(one.score_now)}` }),
+      made("p", { textContent: `${WORDS[one.then]} ${score(one.score_then)} → ${WORDS[one.now]} ${score(one.score_now)}` }),
     );
     return link;
   }));
@@ -351,14 +351,14 @@ function scatter(pairs) {
   if (!pairs.length) return;
   const range = (place) => [Math.min(...pairs.map((pair) => pair[place])), Math.max(...pairs.map((pair) => pair[place]))];
   const [[xLow, xHigh], [yLow, yHigh]] = [range(0), range(1)];
-  const x = (score) => 34 + (276 * (score - xLow)) / (xHigh - xLow || 1);
-  const y = (score) => 210 - (196 * (score - yLow)) / (yHigh - yLow || 1);
+  const x = (one) => 34 + (276 * (one - xLow)) / (xHigh - xLow || 1);
+  const y = (one) => 210 - (196 * (one - yLow)) / (yHigh - yLow || 1);
   svg.replaceChildren(
     drawn("line", { class: "base", x1: 30, x2: 314, y1: 214, y2: 214 }),
     drawn("line", { class: "base", x1: 30, x2: 30, y1: 10, y2: 214 }),
     ...pairs.map(([then, next]) => drawn("circle", { class: "dot", cx: x(then), cy: y(next), r: 3.2 })),
-    drawn("text", { x: 314, y: 232, "text-anchor": "end" }, `${say("present bundle")} ${number(xLow)} – ${number(xHigh)}`),
-    drawn("text", { x: 34, y: 9 }, `${say("new bundle")} ${number(yLow)} – ${number(yHigh)}`),
+    drawn("text", { x: 314, y: 232, "text-anchor": "end" }, `${say("present bundle")} ${score(xLow)} – ${score(xHigh)}`),
+    drawn("text", { x: 34, y: 9 }, `${say("new bundle")} ${score(yLow)} – ${score(yHigh)}`),
   );
 }
 
@@ -380,7 +380,8 @@ byId("do-release").addEventListener("submit", (event) => {
   const confirmed = {
     bundle_digest: now.lesson.bundle_digest, review_above: Number(form.review_above.value), reject_above: Number(form.reject_above.value),
   };
-  const why = say("Review above {review_above}, reject above {reject_above}. For some seconds no part passes.", confirmed);
+  const limits = { review_above: score(confirmed.review_above), reject_above: score(confirmed.reject_above) };
+  const why = say("Review above {review_above}, reject above {reject_above}. For some seconds no part passes.", limits);
   attempt(async () => {
     if (await sure(say("Release this bundle?"), why)) show(await send("POST", `${base}/release`, confirmed));
   });
@@ -450,9 +451,4 @@ function value(text) {
 
 const made = (name, fields = {}) => Object.assign(document.createElement(name), fields);
 
-function drawn(name, fields, text = "") {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [field, said] of Object.entries(fields)) element.setAttribute(field, said);
-  element.textContent = text;
-  return element;
-}
+const drawn = (name, fields, text = "") => Object.assign(node(name, fields), { textContent: text });
