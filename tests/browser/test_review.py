@@ -230,21 +230,48 @@ def test_a_second_opinion_and_what_comes_of_it(chromium: Browser, context: Brows
     expect(page.get_by_role("heading", name="Nothing is picked")).to_be_visible()
     assert faults == []
     narrow = chromium.new_context(viewport={"width": 390, "height": 844}, locale="ko", color_scheme="dark")
-    phone, phone_faults = open_review(narrow, station, Role.OPERATOR, "/review?opinion=second")
-    expect(phone.locator("#part .empty, #part .subject")).to_have_count(1)
+    phone, phone_faults = open_review(narrow, station, Role.OPERATOR)
+    phone.wait_for_function("() => document.querySelector('#part .large img')?.complete")
+    phone.wait_for_timeout(300)
+    shoot(phone, "review-phone")
     for path in ("/review", "/review/results", "/review/picks"):
         phone.goto(station.console.url + path)
         phone.wait_for_timeout(200)
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
-    shoot(phone, "review-phone")
     narrow.close()
     assert phone_faults == []
+
+
+def test_two_reviewers_are_given_different_parts(station: Inspected) -> None:
+    console = station.console
+    given = []
+    for role in (Role.OPERATOR, Role.ADMIN):
+        headers = signed_in.bearer(console.database, console.home.path, role)
+        status, _, body = console.get("/api/review/queue?limit=2&opinion=second", as_nobody=True, **headers)
+        assert status == 200, body
+        given.append({one["part"]["part_id"] for one in json.loads(body)["parts"]})
+    assert [len(parts) for parts in given] == [2, 2]
+    assert given[0].isdisjoint(given[1])
+    viewer = signed_in.bearer(console.database, console.home.path, Role.VIEWER)
+    assert console.get("/api/review/queue", as_nobody=True, **viewer)[0] == 403
+    for path in ("review/confusion?product=bracket", "review/agreement", "review/classes", "picks", "picks/counts"):
+        assert console.get(f"/api/{path}", as_nobody=True, **viewer)[0] == 200, path
+    for path in ("review/confusion?bundle=x", "review/queue?verdict=BAD", "review/queue?after=x", "picks?after=x"):
+        status, _, body = console.get(f"/api/{path}")
+        assert status == 422, path
+        assert path.partition("?")[2].partition("=")[0] in body.decode(), path
 
 
 def test_who_may_only_look_is_given_nothing(context: BrowserContext, station: Inspected) -> None:
     page, faults = open_review(context, station, Role.VIEWER)
     expect(page.locator("#part")).to_contain_text("handed out to operators")
     expect(page.locator(".finding").first).to_be_disabled()
-    answer = page.request.post(f"{station.console.url}/api/parts/x/reviews", data={"finding": "GOOD"})
-    assert answer.status == 403
+    review_of, said = f"{station.console.url}/api/parts/x/reviews", {"finding": "GOOD"}
+    origin = {"Origin": station.console.url}
+    assert page.request.post(review_of, data=said, headers=origin).status == 403
+    admin = {**station.console.credentials, "Cookie": ""}
+    assert page.request.post(review_of, data=said, headers=admin).status == 404
+    pick = {"part_id": "x", "camera": "top"}
+    assert page.request.post(f"{station.console.url}/api/picks", data=pick, headers=admin).status == 404
+    assert page.request.delete(f"{station.console.url}/api/parts/x/hold", headers=admin).status == 422
     assert faults == []
