@@ -2,7 +2,8 @@
 
 The loop knows sockets and the journal only. Two threads go on from there: one to PostgreSQL (`storage/postgres.py`),
 one to Redis (`storage/live.py`); a third removes what is too old or too much (`storage/retention`), a fourth keeps the
-library of recipes complete (`storage/registrar.py`). None is waited for.
+library of recipes complete (`storage/registrar.py`), a fifth watches what images look like (`storage/drift.py`). None
+is waited for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from config.messages import AnyMessage, Appearance, Event, Evidence, GateReport,
 from config.service import Service
 from storage import store
 from storage.addresses import database_url, redis_url
+from storage.drift import Drift
 from storage.journal import Journal
 from storage.live import LivePicture
 from storage.lookout import Lookout
@@ -99,6 +101,9 @@ class Storage(Service):
         self._registrar = Registrar(database, self.home.path, self.home.versions(), self.counters)
         self._registrar.start()
         self._opened.callback(self._registrar.stop, _SWEEP_S)
+        self._drift = Drift(database, station.station, self.counters)
+        self._drift.start()
+        self._opened.callback(self._drift.stop, _SWEEP_S)
         self._records = self.bus.bind(zmq.ROUTER, self.home.endpoint("records"))
         self._receiver = Receiver(self._records, self._take, self.counters)
         self.watch(self._records, self._receive)
@@ -115,13 +120,13 @@ class Storage(Service):
             return
         self._every_ns = now_ns + _EVERY_NS
         self._look_at_room()
-        self._group += [_Waiting(event, [], _OURSELVES) for event in self._lookout.due(self._conditions(), now_ns)]
+        self._group += [_Waiting(event, [], _OURSELVES) for event in self._lookout.due(self._all_conditions(), now_ns)]
         self._commit()
         self._live.alarms = self._lookout.on
         if now_ns - self._refused_ns > _CALM_NS:
             self._refused.end()
         self._judge()
-        for thread in (self._writer, self._live, self._sweeper, self._registrar):
+        for thread in (self._writer, self._live, self._sweeper, self._registrar, self._drift):
             if not thread.is_alive():
                 raise StoreError(f"the thread {thread.name} has ended: see its traceback above")
 
@@ -167,6 +172,11 @@ class Storage(Service):
         yield "not_written", "WARNING", self._writer.problem
         yield "redis_down", "WARNING", self._live.problem
         yield "space_short", "WARNING", self._sweeper.problem
+
+    def _all_conditions(self) -> Iterator[tuple[str, Severity, str | None]]:
+        """Say what people should hear of, too, though storage itself is well."""
+        yield from self._conditions()
+        yield "images_drift", "WARNING", self._drift.problem
 
     def _commit(self) -> None:
         """Journal the group with one fsync, then acknowledge it and let the others know."""

@@ -24,6 +24,7 @@ from config.errors import InputError
 from config.messages import Appearance, Judgement
 from deploy.bench import history
 from deploy.bench.history import CLASSES, END, PRODUCTS, History
+from storage import drift
 from storage.query import QueryService, trends
 from storage.query import shares as shares_of
 from storage.query.patterns import Rules
@@ -271,3 +272,22 @@ def test_views_and_appearances_are_added_up_once(running_servers: Servers) -> No
             Chosen(camera="top", product="bracket"), Measure.BRIGHTNESS, Period.DAY, Rules.LIMITS, Baseline()
         )
         assert [(point.parts, point.value) for point in seen.points] == [(2, 120.0)]
+
+
+LOOKS = """INSERT INTO appearance
+    SELECT CAST(:end AS timestamptz) - n * interval '1 hour', 'st', camera, 'cap', 100, 100 * gray,
+        100 * (gray * gray + 4), 5000 + 10 * (n % 3), 260000
+    FROM (SELECT n, camera, CASE WHEN camera = 'top' AND n <= 12 THEN 100 ELSE 120 + (n * 7) % 5 END AS gray
+        FROM generate_series(1, 150) AS n, (VALUES ('side'), ('top')) AS one (camera)) AS seen"""
+
+
+def test_a_lamp_that_fails_is_told_of_by_camera_and_product(stored: tuple[Statistics, Rows, QueryService]) -> None:
+    _, _, query = stored
+    with query.connected() as connection:
+        connection.execute(text(LOOKS), {"end": END + timedelta(days=30)})
+        told = list(drift.drifted(connection, "st", END + timedelta(days=30, minutes=20)))
+        assert len(told) == 1
+        assert told[0].startswith("top: brightness of cap is 10")
+        assert list(drift.drifted(connection, "other", END + timedelta(days=30, minutes=20))) == []
+        assert list(drift.drifted(connection, "st", END + timedelta(days=40))) == []  # no images in the last hour
+        connection.execute(text("DELETE FROM appearance WHERE station = 'st'"))
