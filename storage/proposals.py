@@ -1,5 +1,7 @@
 """Proposals of a recipe's next version: made by one person, approved or rejected, then put in force.
 
+A proposal names people by their accounts, whichever token or session they came with; the audit trail tells that, too.
+
 Each step is one transaction with its entry in the audit trail. A proposal is of the version that it was based on: once
 another one is in force it can only be rejected, and made anew.
 """
@@ -23,6 +25,7 @@ from storage.differences import Difference, differences
 from storage.failures import translated
 from storage.schema import proposal
 from storage.schema import recipe as version
+from storage.sessions import Signed
 
 LONGEST_COMMENT = 2000
 _CONNECT = {"connect_timeout": 3, "application_name": "andon proposals", "options": "-c statement_timeout=15000"}
@@ -109,7 +112,7 @@ class Proposals:
             raise InputError(f"{digest!r:.100}: recipe {recipe!r:.80} has had no version of this digest")
         return found
 
-    def add(self, recipe: str, based_on: str, contents: tuple[str, str], comment: str, by: str) -> Proposal:
+    def add(self, recipe: str, based_on: str, contents: tuple[str, str], comment: str, by: Signed) -> Proposal:
         """Add a proposal: `contents` are those of the version `based_on`, and of what is proposed."""
         changed = differences(*contents)
         if not changed:
@@ -120,33 +123,33 @@ class Proposals:
             "content": contents[1],
             "comment": _comment(comment),
             "state": Stage.PROPOSED.value,
-            "person": audit.printable("person", by, audit.LONGEST_NAME),
+            "person": audit.printable("person", by.name, audit.LONGEST_NAME),
         }
         with self._changing() as change:
             row = change.connection.execute(insert(proposal).values(values).returning(*_COLUMNS)).mappings().one()
             made = Proposal(**row)
             before, after = _sides(changed)
             said = {"proposal": made.number, "based_on": based_on, "comment": made.comment}
-            change.enter(by, "proposal.made", recipe, before, said | after)
+            change.enter(by.person.name, "proposal.made", recipe, before, said | after)
         return made
 
-    def approve(self, number: int, by: str, *, four_eyes: bool) -> Proposal:
+    def approve(self, number: int, by: Signed, *, four_eyes: bool) -> Proposal:
         """Approve a proposal; with `four_eyes` raise InputError where `by` has made it."""
-        with self._deciding(number, Stage.PROPOSED, Stage.APPROVED, by) as (change, found, _):
-            if four_eyes and found.person == by:
-                raise InputError(f"{by} has made this proposal: here somebody else has to approve it (four_eyes)")
-            after = {"state": Stage.APPROVED.value, "own": found.person == by}
-            change.enter(by, "proposal.approved", found.recipe, _stood(found), after)
+        with self._deciding(number, Stage.PROPOSED, Stage.APPROVED, by.name) as (change, found, _):
+            if four_eyes and found.person == by.name:
+                raise InputError(f"{by.name} has made this proposal: here somebody else has to approve it (four_eyes)")
+            after = {"state": Stage.APPROVED.value, "own": found.person == by.name}
+            change.enter(by.person.name, "proposal.approved", found.recipe, _stood(found), after)
         return self.get(number)[0]
 
-    def reject(self, number: int, by: str, comment: str) -> Proposal:
+    def reject(self, number: int, by: Signed, comment: str) -> Proposal:
         """Reject a proposal that is not in force yet."""
-        with self._deciding(number, None, Stage.REJECTED, by) as (change, found, _):
+        with self._deciding(number, None, Stage.REJECTED, by.name) as (change, found, _):
             after = {"state": Stage.REJECTED.value, "comment": _comment(comment)}
-            change.enter(by, "proposal.rejected", found.recipe, _stood(found), after)
+            change.enter(by.person.name, "proposal.rejected", found.recipe, _stood(found), after)
         return self.get(number)[0]
 
-    def activate(self, number: int, by: str, before: str, activation: Activation) -> Proposal:
+    def activate(self, number: int, by: Signed, before: str, activation: Activation) -> Proposal:
         """Put an approved proposal in force by `activation`; `before` is the content that is in force.
 
         The entry is committed once that is done; where there can be none, nothing is put in force.
@@ -154,17 +157,19 @@ class Proposals:
         with self._deciding(number, Stage.APPROVED, Stage.ACTIVATED, None) as (change, found, content):
             was, will = _sides(differences(before, content))
             said = {"proposal": number, "was": found.based_on}
-            change.enter(by, "proposal.activated", found.recipe, was, said | will)
+            change.enter(by.person.name, "proposal.activated", found.recipe, was, said | will)
             activation(content)
         return self.get(number)[0]
 
-    def roll_back(self, recipe: str, digest: str, by: str, comment: str, before: str, activation: Activation) -> None:
+    def roll_back(
+        self, recipe: str, digest: str, by: Signed, comment: str, before: str, activation: Activation
+    ) -> None:
         """Put an earlier version in force again, as `activate` does."""
         content = self.content(recipe, digest)
         was, will = _sides(differences(before, content))
         with self._changing() as change:
             said = {"digest": digest, "comment": _comment(comment)}
-            change.enter(by, "recipe.rolled_back", recipe, was, said | will)
+            change.enter(by.person.name, "recipe.rolled_back", recipe, was, said | will)
             activation(content)
 
     @contextmanager

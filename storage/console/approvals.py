@@ -16,6 +16,7 @@ from config import activation
 from config import recipe as recipes
 from config.errors import InputError
 from config.messages import Adopt
+from storage.console.access import SignedIn
 from storage.console.context import Console, TheConsole
 from storage.console.drafts import (
     Digest,
@@ -77,7 +78,7 @@ class Whole(BaseModel):
 
 
 @router.post("/api/proposals", status_code=201)
-def propose(console: TheConsole, wanted: Proposed, person: Engineer) -> Proposal:
+def propose(console: TheConsole, wanted: Proposed, signed: SignedIn, _: Engineer) -> Proposal:
     """Propose a recipe's next version; it is validated whole, and nothing is in force by it."""
     now, recipe = current(console, wanted.recipe)
     insist_on(console, now, wanted.based_on)
@@ -85,7 +86,7 @@ def propose(console: TheConsole, wanted: Proposed, person: Engineer) -> Proposal
         console.judging.check(draft)
         content = recipes.content(draft)
     before = recipes.content(recipe)
-    return console.proposals.add(wanted.recipe, wanted.based_on, (before, content), wanted.comment, person.name)
+    return console.proposals.add(wanted.recipe, wanted.based_on, (before, content), wanted.comment, signed)
 
 
 @router.get("/api/proposals/{number}")
@@ -98,33 +99,33 @@ def proposal(console: TheConsole, number: Number, _: Viewer) -> Whole:
 
 
 @router.post("/api/proposals/{number}/approve")
-def approve(console: TheConsole, number: Number, person: Engineer) -> Proposal:
+def approve(console: TheConsole, number: Number, signed: SignedIn, _: Engineer) -> Proposal:
     """Approve a proposal; where the station asks for four eyes, not one's own."""
     found, _content = _found(console, number)
     insist_on(console, current(console, found.recipe)[0], found.based_on)
-    return console.proposals.approve(number, person.name, four_eyes=console.station.console.four_eyes)
+    return console.proposals.approve(number, signed, four_eyes=console.station.console.four_eyes)
 
 
 @router.post("/api/proposals/{number}/reject")
-def reject(console: TheConsole, number: Number, why: Comment, person: Engineer) -> Proposal:
+def reject(console: TheConsole, number: Number, why: Comment, signed: SignedIn, _: Engineer) -> Proposal:
     """Reject a proposal, also one that was approved."""
     _found(console, number)
-    return console.proposals.reject(number, person.name, why.comment)
+    return console.proposals.reject(number, signed, why.comment)
 
 
 @router.post("/api/proposals/{number}/activate")
-def activate(console: TheConsole, number: Number, person: Engineer) -> InForceContent:
+def activate(console: TheConsole, number: Number, signed: SignedIn, person: Engineer) -> InForceContent:
     """Put an approved proposal in force, from one part on; its version number is made by the station."""
     found, _content = _found(console, number)
     now, recipe = current(console, found.recipe)
     insist_on(console, now, found.based_on)
     activated = _activation(console, found.recipe, now.digest, person.name)
-    console.proposals.activate(number, person.name, recipes.content(recipe), activated)
+    console.proposals.activate(number, signed, recipes.content(recipe), activated)
     return _registered(console, found.recipe, person.name)
 
 
 @router.post("/api/recipes/{name}/roll-back")
-def roll_back(console: TheConsole, name: Name, back: Back, person: Engineer) -> InForceContent:
+def roll_back(console: TheConsole, name: Name, back: Back, signed: SignedIn, person: Engineer) -> InForceContent:
     """Put an earlier version in force again, as it was."""
     now, recipe = current(console, name)
     insist_on(console, now, back.based_on)
@@ -132,7 +133,7 @@ def roll_back(console: TheConsole, name: Name, back: Back, person: Engineer) -> 
         raise InputError(f"version {now.version} is in force: there is nothing to roll back to")
     activated = _activation(console, name, now.digest, person.name)
     console.proposals.roll_back(
-        name, back.digest, person.name, back.comment, before=recipes.content(recipe), activation=activated
+        name, back.digest, signed, back.comment, before=recipes.content(recipe), activation=activated
     )
     return _registered(console, name, person.name)
 

@@ -144,6 +144,7 @@ let busy = false;
 
 async function tryIt() {
   wanted += 1;
+  element("edit").setAttribute("aria-busy", "true");
   if (busy) return;
   busy = true;
   while (busy) {
@@ -157,7 +158,7 @@ async function tryIt() {
     }
     busy = number !== wanted;
   }
-  element("edit").dataset.tried = wanted; // for whoever waits for it
+  element("edit").setAttribute("aria-busy", "false");
 }
 
 function showTried({ changes, trial }) {
