@@ -177,6 +177,8 @@ class Lessons:
         """Return the lessons, the newest first; one that cannot be read is left out."""
         found = []
         for path in self.folder.glob("*/lesson.json"):
+            if not _ID.fullmatch(path.parent.name):
+                continue  # it is being removed
             try:
                 found.append(files.read(path, Lesson))
             except ConfigurationError:
@@ -221,7 +223,9 @@ class Lessons:
     def remove(self, lesson_id: str) -> None:
         """Remove a lesson with its images."""
         self.read(lesson_id)
-        shutil.rmtree(self.path(lesson_id))
+        gone = self.path(lesson_id).with_name(f".{lesson_id}")  # a work that is just ending may still write into it
+        self.path(lesson_id).rename(gone)
+        shutil.rmtree(gone)
         self._progress(lesson_id).unlink(missing_ok=True)
 
     def path(self, lesson_id: str) -> Path:

@@ -9,6 +9,7 @@ else has: another attempt is another process's.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -91,14 +92,18 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     except AndonError as error:
-        log.logger().warning("work failed", lesson=job.lesson.id, what=arguments.what, error=str(error))
-        try:
-            job.finish(State.FAILED, detail=str(error))
-        except InputError:  # the lesson was removed meanwhile
-            return 0
+        _fail(job, str(error))
+    except OSError as error:
+        _fail(job, f"the disk does not take it: {error}")
     except MemoryError:
-        job.finish(State.FAILED, detail="there is not enough memory for it: fewer or smaller images, or other options")
+        _fail(job, "there is not enough memory for it: fewer or smaller images, or other options")
     return 0
+
+
+def _fail(job: Job, why: str) -> None:
+    log.logger().warning("work failed", lesson=job.lesson.id, work=job.lesson.state, error=why)
+    with contextlib.suppress(InputError):  # the lesson was removed meanwhile
+        job.finish(State.FAILED, detail=why)
 
 
 def _work(what: str) -> Callable[[Job], None]:
