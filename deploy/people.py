@@ -151,9 +151,7 @@ def _by(arguments: argparse.Namespace) -> str:
 def _state(member: Member) -> str:
     if member.disabled:
         return "kept out"
-    if member.must_change:
-        return "one-time password"
-    return "by provider" if member.elsewhere else "active"
+    return "one-time password" if member.must_change else "active"
 
 
 def _row(token: Token) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import unicodedata
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_once
 
 from config.errors import InputError
@@ -33,7 +33,6 @@ class Member(BaseModel):
     role: Role
     disabled: bool
     must_change: bool  # has a one-time password
-    elsewhere: bool  # signs in with a provider (OpenID Connect), and has no password here
     added_at: datetime
     seen_at: datetime | None  # in a session that has not ended
 
@@ -99,8 +98,6 @@ class Roster:
         encoded = passwords.encode(password)
         with self._ledger.changing() as change:
             found = _locked(change, name)
-            if found["password"] is None:
-                raise InputError(f"{found['name']}: signs in with the provider and has no password here")
             change.connection.execute(
                 update(person).where(person.c.name == found["name"]).values(password=encoded, must_change=True)
             )
@@ -128,25 +125,6 @@ class Roster:
                 raise InputError("present: the password was changed in this moment by somebody else")
             _end_sessions(change.connection, found["name"])
             change.enter(found["name"], "person.password_changed", found["name"])
-
-    def meet(self, name: str, role: Role) -> str:
-        """Note who comes from a provider, and the role that it says; return the name as it is known here.
-
-        Raise InputError where somebody of that name signs in by password: the two need not be the same person.
-        """
-        known = name_of(name)
-        with self._ledger.changing() as change:
-            found = change.connection.execute(select(person).where(person.c.name == known).with_for_update())
-            row = found.mappings().one_or_none()
-            if row is None:
-                change.connection.execute(insert(person).values(name=known, role=role.value))
-                change.enter(known, "person.added", known, None, {"role": role.value, "elsewhere": True})
-            elif row["password"] is not None:
-                raise InputError(f"{known}: signs in by password here: an administrator has to settle who that is")
-            elif row["role"] != role.value:
-                change.connection.execute(update(person).where(person.c.name == known).values(role=role.value))
-                change.enter(known, "person.role_changed", known, {"role": row["role"]}, {"role": role.value})
-        return known
 
 
 def name_of(said: str) -> str:
@@ -192,7 +170,6 @@ def _member(row: RowMapping) -> Member:
         role=Role(row["role"]),
         disabled=row["disabled"],
         must_change=row["must_change"],
-        elsewhere=row["password"] is None,
         added_at=row["added_at"],
         seen_at=row["last"],
     )

@@ -332,7 +332,7 @@ person = Table(
     metadata,
     Column("name", _key(), primary_key=True),
     Column("role", _key(), nullable=False),  # VIEWER, OPERATOR, ENGINEER or ADMIN
-    Column("password", Text),  # Argon2's encoding; none for who signs in elsewhere
+    Column("password", Text, nullable=False),  # as Argon2 encodes it
     Column("must_change", Boolean, nullable=False, server_default=text("false")),
     Column("disabled", Boolean, nullable=False, server_default=text("false")),
     Column("added_at", DateTime(timezone=True), nullable=False, server_default=func.now()),

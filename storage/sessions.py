@@ -34,7 +34,6 @@ class Signed:
     person: Person  # as it acts, and as the audit trail names it
     must_change: bool = False  # the one-time password, before anything else
     token: str | None = None  # the token's name, where it is a program
-    elsewhere: bool = False  # has no password here
 
 
 class Sessions:
@@ -55,13 +54,11 @@ class Sessions:
         with self._ledger.reading() as connection:
             found = connection.execute(select(person).where(person.c.name == known)).mappings().one_or_none()
         encoded = found["password"] if found is not None and not found["disabled"] else None
-        if not passwords.matches(encoded, password):
+        if not passwords.matches(encoded, password) or encoded is None:
             return None
-        return self.begin(known, address, "password", before, encoded)
+        return self.begin(known, address, encoded, before)
 
-    def begin(
-        self, known: str, address: str, by: str, before: str | None = None, encoded: str | None = None
-    ) -> str | None:
+    def begin(self, known: str, address: str, encoded: str, before: str | None = None) -> str | None:
         """Begin a session of somebody who has proved who they are; None where they are kept out by now.
 
         `encoded`: the password that was the proof, which must still be the person's. What has ended is removed.
@@ -69,10 +66,8 @@ class Sessions:
         secret = secrets.token_urlsafe(32)
         with self._ledger.changing() as change:
             connection = change.connection
-            same = person.c.password.is_(None) if encoded is None else person.c.password == encoded
-            row = connection.execute(
-                select(person.c.name).where(person.c.name == known, ~person.c.disabled, same).with_for_update()
-            ).one_or_none()
+            proved = (person.c.name == known, person.c.password == encoded, ~person.c.disabled)
+            row = connection.execute(select(person.c.name).where(*proved).with_for_update()).one_or_none()
             if row is None:
                 return None
             over = session.c.ends_at <= func.now()
@@ -81,7 +76,7 @@ class Sessions:
                 connection.execute(delete(session).where(session.c.digest == digest(before)))
             values = {"digest": digest(secret), "person": known, "ends_at": func.now() + LONGEST}
             connection.execute(insert(session).values(values))
-            change.enter(known, "person.signed_in", known, None, {"address": address, "by": by})
+            change.enter(known, "person.signed_in", known, None, {"address": address})
         return secret
 
     def of_session(self, secret: str, *, used: bool) -> Signed | None:
@@ -159,4 +154,4 @@ def digest(secret: str) -> str:
 
 def _signed(row: RowMapping) -> Signed:
     here = Person(row["name"], Role(row["role"]))
-    return Signed(row["name"], here, must_change=row["must_change"], elsewhere=row["password"] is None)
+    return Signed(row["name"], here, must_change=row["must_change"])

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 _REMEMBERED = 10_000  # names and addresses
-_FIRST_S = 1.0
+_FIRST_S = 2.0
 _LONGEST_S = 300.0
 _FORGOTTEN_S = 3600.0  # after the last failure
 

@@ -73,7 +73,7 @@ def session(database: URL | str, home: Path, name: str, role: Role) -> str:
         with opened.changing() as change:
             settled = update(table).where(table.c.name == name).values(must_change=False).returning(table.c.password)
             encoded = change.connection.execute(settled).scalar_one()
-        secret = Sessions(opened).begin(name, "127.0.0.1", "test", None, encoded)
+        secret = Sessions(opened).begin(name, "127.0.0.1", encoded)
     assert secret is not None
     return secret
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from storage.sessions import Signed
 
 _OPEN = {"/healthz", "/sign-in", "/api/sign-in"}
-_OPEN_BELOW = ("/static/", "/sign-in/")
+_OPEN_BELOW = "/static/"
 _TO_CHANGE = {"/password", "/api/password", "/api/sign-out", "/api/me"}  # with a one-time password
 _LOOK_S = 2.0  # whether somebody who follows is still signed in
 _BEARER = re.compile(r"[Bb]earer ([A-Za-z0-9_-]{10,200})")

@@ -18,8 +18,9 @@ from storage.console import assets, display
 from storage.console.context import Console
 from storage.console.language import COOKIE, Language, chosen, say, text
 from storage.console.search import When
-from storage.people import Person, Role
+from storage.people import Role
 from storage.query.filters import ReviewState
+from storage.sessions import Signed
 
 _FOLDER = Path(__file__).parent / "templates"
 _SCHEMES = {"light": "not all", "dark": "all"}  # cookie -> media that the dark colours are for
@@ -49,7 +50,9 @@ _NAVIGATION = (
 def render(request: Request, template: str, here: str, **values: object) -> HTMLResponse:
     """Return the page that `template` makes of `values`; `here` is its name in the navigation."""
     console: Console = request.app.state.console
-    person: Person | None = getattr(request.state, "person", None)  # nobody is signed in on the sign-in page
+    signed: Signed | None = getattr(request.state, "signed", None)  # nobody is, on the sign-in page
+    person = None if signed is None else signed.person
+    may = None if signed is None or signed.must_change else signed.person.role
     page = _environment(language(request)).get_template(template)
     return HTMLResponse(
         page.render(
@@ -61,7 +64,7 @@ def render(request: Request, template: str, here: str, **values: object) -> HTML
             navigation=[
                 entry
                 for entry in _NAVIGATION
-                if person is not None and person.role >= entry.least and _serves(request.app, entry.path)
+                if may is not None and may >= entry.least and _serves(request.app, entry.path)
             ],
             here=here,
             dark=_SCHEMES.get(request.cookies.get("scheme", ""), "(prefers-color-scheme: dark)"),

@@ -114,8 +114,8 @@ async def me(signed: SignedIn) -> Me:
 @router.get("/password", include_in_schema=False, response_class=HTMLResponse)
 async def password_page(request: Request, signed: SignedIn) -> Response:
     """Ask for another password."""
-    if signed.elsewhere or signed.token is not None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "you have no password here")
+    if signed.token is not None:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "a token has no password")
     limits = {"shortest": passwords.SHORTEST, "longest": passwords.LONGEST}
     return render(request, "password.html", here="", name=signed.name, must_change=signed.must_change, **limits)
 

@@ -70,6 +70,7 @@ def test_one_comes_in_by_a_one_time_password_and_chooses_another(page: Page, sta
     enter(page, "ada", once)
     page.wait_for_url("**/password")
     expect(page.get_by_role("heading", name="Choose a password")).to_be_visible()
+    expect(page.locator(".top nav a")).to_have_count(0)
     show(page, "password")
     page.get_by_label("One-time password").fill(once)
     page.get_by_label("New password", exact=True).fill(_OWN)

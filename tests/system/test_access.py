@@ -34,7 +34,7 @@ from storage.schema import metadata
 from storage.tokens import Tokens
 
 COOKIE = "andon-st"
-OPEN = {"/healthz", "/sign-in", "/api/sign-in", "/sign-in/provider", "/sign-in/back"}
+OPEN = {"/healthz", "/sign-in", "/api/sign-in"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -332,16 +332,16 @@ def test_wrong_sign_ins_are_alike_and_soon_wait(door: Door) -> None:
     took: dict[str, list[float]] = {"kim": [], "never-heard-of": []}
     for name, times in took.items():
         for _ in range(5):
-            began = time.process_time(), time.monotonic()
+            began_s = time.monotonic()
             answer = door.sign_in(name, "not this one either")
-            times.append(time.monotonic() - began[1])
+            times.append(time.monotonic() - began_s)
             assert answer.status == 401
-            assert answer.json == {"detail": answer.json["detail"]}
-    assert min(took["never-heard-of"]) > 0.3 * min(took["kim"]), "a name that there is not is told by its quick answer"
-    for name in took:
+            assert list(answer.json) == ["detail"]
+        until(lambda name=name: door.sign_in(name, "not this one either").status == 429)  # type: ignore[misc]  # bound here
         answer = door.sign_in(name, signed_in.PASSWORD)
         assert answer.status == 429, "even the right password waits"
         assert int(answer.headers["retry-after"]) >= 1
+    assert min(took["never-heard-of"]) > 0.3 * min(took["kim"]), "a name that there is not is told by its quick answer"
     told = door.audited("sign_in.throttled")[before:]
     assert [subject for _, subject, _ in told] == ["kim", "unknown name"]
     until(lambda: door.sign_in("kim", signed_in.PASSWORD).status == 204)

@@ -11,7 +11,7 @@ _MADE = """
 CREATE TABLE person (
     name text COLLATE "C" PRIMARY KEY,
     role text COLLATE "C" NOT NULL,
-    password text,
+    password text NOT NULL,
     must_change boolean NOT NULL DEFAULT false,
     disabled boolean NOT NULL DEFAULT false,
     added_at timestamptz NOT NULL DEFAULT now()
