@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deploy.teacher.work import Job
     from storage.query.answers import Part
 
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 
 
 def collect(job: Job) -> None:

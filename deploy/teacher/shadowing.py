@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from inference.bundle import Bundle
     from storage.query.answers import Part
 
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 _CONNECT = {"connect_timeout": 3, "application_name": "andon shadow", "options": "-c statement_timeout=10000"}
 _JUDGED = frozenset({Judgement.PASS, Judgement.REVIEW, Judgement.REJECT})
 

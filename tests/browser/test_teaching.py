@@ -6,6 +6,7 @@ ANDON_SCREENSHOTS=FOLDER keeps pictures of the pages for the manual.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import signed_in
 from live_servers import state_folder
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from station_process import StationProcess
 from storage_process import until
@@ -166,4 +168,6 @@ def _picture(page: Page, name: str, of: str | None = None) -> None:
         page.locator(of).scroll_into_view_if_needed()
         page.evaluate("selector => scrollTo(0, document.querySelector(selector).offsetTop - 12)", of)
     page.wait_for_timeout(600)
-    page.screenshot(path=Path(folder) / f"{name}.png")
+    pixels = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    pixels = pixels.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    pixels.save(Path(folder) / f"{name}.png", optimize=True)
