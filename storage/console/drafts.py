@@ -33,7 +33,7 @@ from storage.people import Person, Role
 from storage.proposals import Proposal, Stored
 from storage.query.filters import Filter
 
-LARGEST_CONTENT = 8 * 1024 * 1024  # characters of JSON
+LARGEST_CONTENT = 1024 * 1024  # characters of JSON
 _PICTURES_OF = 100  # parts that are looked through for a picture of each view
 _PREFIX = "Value error, "  # pydantic's, before what a validator of ours says
 _RESTART = "the processes have loaded that: change the recipe's file, and stop and start the station"
