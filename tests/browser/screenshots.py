@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,17 @@ def station(running_servers: Servers) -> Iterator[Inspected]:
             judgement = FAULT if number == 31 else _PARTS[number % len(_PARTS)]
             made.line.part(judgement, "bracket" if number % 3 else "board")
         until(lambda: made.console.json("/api/counts")["total"] == 60, made.console.said)
+        ended = threading.Event()
+        beating = threading.Thread(target=_beat, args=(made, ended))
+        beating.start()
         yield made
+        ended.set()
+        beating.join()
+
+
+def _beat(station: Inspected, ended: threading.Event) -> None:
+    while not ended.wait(1):
+        station.line.beat()
 
 
 def test_pictures_of_every_page(chromium: Browser, station: Inspected) -> None:
@@ -83,7 +94,6 @@ def test_pictures_of_every_page(chromium: Browser, station: Inspected) -> None:
         )
         signed_in.sign_in(context, console.url, "st", console.database, console.home.path)
         page = context.new_page()
-        station.line.beat()
         page.goto(path)
         page.wait_for_timeout(_SETTLED_MS)
         picture = folder / f"console-{name}.png"
