@@ -9,7 +9,6 @@ other things too the clock tells of those.
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from deploy.bench.history import History
 from deploy.bench.questions import Question, questions
 from deploy.bench.report import Report, Target
 from deploy.servers import Postgres
+from storage.console.memory import settle
 from storage.migrate import migrate
 from storage.query import QueryService
 
@@ -74,7 +74,7 @@ def _measure(url: str, made: History) -> Report:
             _say(f"round {number + 1} of {_WARM_UP + _ROUNDS}")
             asked: dict[str, Question] = {"bare": lambda _: connection.execute(text("SELECT 1")).scalar() == 1}
             if number == _WARM_UP:
-                gc.freeze()  # as the console does
+                settle()  # as the console does
             pids = connection.execute(_SERVING).scalars().all()
             for name, ask in {**asked, **questions(made, random)}.items():
                 began_ms, cpu_began_ms = time.perf_counter() * 1e3, _cpu_ms(pids)

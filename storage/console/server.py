@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -31,6 +30,7 @@ from storage.console.claims import Claims
 from storage.console.context import Console, Judging
 from storage.console.golden import Golden
 from storage.console.live import LiveFeed
+from storage.console.memory import settle
 from storage.console.trials import Trials
 from storage.events import EventService
 from storage.ledger import Ledger
@@ -99,7 +99,7 @@ class ConsoleServer(Service):
             shadows=Shadows(database),
         )
         listening = _listen(station.console)
-        gc.freeze()  # what is loaded by now stays: to go through all of it again and again takes 60 ms each time
+        settle()
         logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
         self._health = self.bus.connect(zmq.PUSH, self.home.endpoint("health"))
         # Neither closed nor emptied: a thread that waits for PostgreSQL would be waited for in turn.

@@ -44,6 +44,7 @@ CONNECT = {
     "prepare_threshold": None,  # each question is planned for what it asks: a plan for any value may read all
 }
 _POOL_S = 5.0
+_STATEMENTS = 1500  # that are kept as they are written: each combination of filters has a handful of its own
 _LATEST_RUNS = 100
 _FOR_A_PAGE = 6_000  # rows that are looked at for one answer
 
@@ -72,6 +73,7 @@ class QueryService:
             pool_pre_ping=True,
             connect_args=CONNECT,
             isolation_level="AUTOCOMMIT",
+            query_cache_size=_STATEMENTS,
         )
 
     def close(self) -> None:
