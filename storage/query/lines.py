@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, DateTime, Row, Table, Text, any_, func, literal, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Row, Table, Text, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from config.messages import Judgement, Reason
@@ -111,6 +111,7 @@ def _of(connection: Connection, found: Sequence[Row[Any]], table: Table, names: 
     meant = table.c.part_id == any_(literal([line.part_id for line in found], _IDS))
     times = {line.trigger_time for line in found}
     first, last = min(times), max(times)
+    then: ColumnElement[bool]
     if last - first < _DAY:
         then = table.c.trigger_time.between(first, last)
     else:  # only their partitions are asked
