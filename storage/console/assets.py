@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from starlette.responses import Response
@@ -14,10 +16,17 @@ from starlette.types import Scope
 from storage.console.language import WORDS
 
 _FOLDER = Path(__file__).parent / "static"
-_WORDS = {
-    f"words/{language}.json": json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-    for language, said in WORDS.items()
-}
+_SAID = re.compile(r'\bsay\(\s*("(?:[^"\\]|\\.)*")')  # a script's texts are literals: a test insists
+_TEXTS = {json.loads(found[1]) for path in _FOLDER.glob("*.js") for found in _SAID.finditer(path.read_text("utf-8"))}
+
+
+def _words(said: Mapping[str, str]) -> bytes:
+    """Return what scripts say, by its English, as JSON: templates say the rest on their own."""
+    ours = {english: said[english] for english in sorted(_TEXTS) if english in said}
+    return json.dumps(ours, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+_WORDS = {f"words/{language}.json": _words(said) for language, said in WORDS.items()}
 _VERSION = hashlib.sha256(
     b"".join(path.name.encode() + path.read_bytes() for path in sorted(_FOLDER.rglob("*")) if path.is_file())
     + b"".join(_WORDS.values())

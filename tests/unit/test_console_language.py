@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.console import language
+from storage.console import assets, language
 from storage.console.language import Language, chosen, say
 
 CONSOLE = Path(language.__file__).parent
@@ -55,6 +55,12 @@ def test_texts_are_literals() -> None:
     for path in pages:
         for found in _NO_LITERAL.finditer(path.read_text(encoding="utf-8")):
             assert _MARKED.match(found[1]), f"{path.name}: {found[0]}: must be a literal"
+
+
+def test_scripts_get_the_words_that_they_say_and_no_others() -> None:
+    said = {text for text, path in _texts() if path.suffix == ".js"}
+    served = json.loads(assets._WORDS["words/ko.json"])
+    assert served == {english: language.WORDS[Language.KOREAN][english] for english in said}
 
 
 def test_no_text_is_in_korean_beside_its_words() -> None:
