@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Request, Security
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 
 from storage.console.models import Problem
 from storage.people import Person, Role
@@ -20,13 +21,16 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     403: {"model": Problem, "description": "the role is too low, or another site asks"},
     413: {"model": Problem, "description": "the body is too large"},
 }
+_BEARER = Depends(  # for the API's description alone: the door has looked already
+    HTTPBearer(scheme_name="token", description="with the least role that each asks for", auto_error=False)
+)
 
 
 class _Needs:
     def __init__(self, role: Role) -> None:
         self.role = role
 
-    def __call__(self, request: Request) -> Person:
+    def __call__(self, request: Request, _: Annotated[object, _BEARER]) -> Person:
         person: Person = request.state.person
         if person.role < self.role:
             what = f"this needs the role {self.role.value}; {person.name} has {person.role.value}"
@@ -36,7 +40,7 @@ class _Needs:
 
 def needs(role: Role) -> Any:  # noqa: ANN401 - what FastAPI's Depends is, too
     """Return the dependency that gives the Person who is signed in, and refuses one of a lower role than `role`."""
-    return Depends(_Needs(role))
+    return Security(_Needs(role), scopes=[role.value])
 
 
 def least_role(route: APIRoute) -> Role:

@@ -36,10 +36,10 @@ from storage.console.door import Door
 from storage.console.headers import SecurityHeaders
 from storage.console.origin import Origin
 
-_DESCRIPTION = """A program sends `Authorization: Bearer TOKEN` (`andon token add`, or the page People). Times are ISO
-8601, durations milliseconds, lengths pixels of the frame. Who is not signed in is answered with 401, too low a role
-with 403, a wrong parameter with 422, an unknown part with 404, an image whose bytes are lost with 410, a database that
-is away with 503; each says why in `detail`."""
+_DESCRIPTION = """A program sends `Authorization: Bearer TOKEN` (`andon token add`, or the page People); an operation
+that names no role is for everybody who is signed in. Times are ISO 8601, durations milliseconds, lengths pixels of the
+frame. Who is not signed in is answered with 401, too low a role with 403, a wrong parameter with 422, an unknown part
+with 404, an image whose bytes are lost with 410, a database that is away with 503; each says why in `detail`."""
 
 
 def make_app(console: Console) -> FastAPI:
