@@ -9,22 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Integer, Table, and_, cast, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Integer, Select, Subquery, Table, and_, cast, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from config.messages import Judgement
 from storage.query.trends import Chosen, Clock, table_of
-from storage.schema import WHOLE, defect, image, review, verdict, view
+from storage.schema import SOUGHT_DEFECT, WHOLE, defect, image, review, verdict, view
 
-MOST_LOOKED_AT = 100_000  # defects, or parts that did not pass
-MOST_LOOKED_UP = 20_000  # where another table must say of each whether it is meant
+MOST_LOOKED_AT = 50_000  # defects, or parts that did not pass
+MOST_LOOKED_UP = 10_000  # where another table must say of each whether it is meant
 CELLS = 24  # of a map, across and down
 _HOUR = timedelta(hours=1)
 _PICTURED = 100  # defects among whose parts a picture is looked for
 _OF_PART = ("station", "line", "recipe", "recipe_version")
-Rows = Sequence[Any]
+
+
+class Looked(NamedTuple):
+    """What was counted, by name or place, the count last; whether that is all, and since when it was looked at."""
+
+    rows: Sequence[Any]
+    complete: bool
+    since: datetime | None
 
 
 class By(StrEnum):
@@ -63,75 +70,64 @@ def shares(connection: Connection, chosen: Chosen, by: By, clock: Clock) -> dict
     return found
 
 
-def classes(connection: Connection, chosen: Chosen) -> tuple[Rows, bool]:
-    """Return what detectors call the latest defects, how many of each there are, and since when; and if that is all."""
-    found, most = _defects(chosen, defect.c.defect_class.label("name"), defect.c.trigger_time)
-    return _counted(connection, found.subquery(), most)
+def classes(connection: Connection, chosen: Chosen) -> Looked:
+    """Return what detectors call the latest defects, and how many of each there are."""
+    latest, meant, most = _defects(chosen)
+    counted = select(latest.c.defect_class, func.count()).where(*meant).group_by(latest.c.defect_class)
+    return _looked(connection, latest, most, counted)
 
 
-def reviewed(connection: Connection, chosen: Chosen) -> tuple[Rows, bool]:
+def reviewed(connection: Connection, chosen: Chosen) -> Looked:
     """Return what reviewers call things, by their last words on each, likewise."""
     meant = _between(review, chosen)
     if chosen.camera is not None:
         meant.append(review.c.camera == chosen.camera)
-    said = select(review).where(*meant).order_by(review.c.trigger_time.desc()).limit(MOST_LOOKED_UP + 1).subquery()
+    said = _latest(select(review).where(*meant), review, MOST_LOOKED_UP)
     thing = (said.c.reviewer, said.c.part_id, said.c.camera, said.c.region)
     last = select(said).ext(distinct_on(*thing)).order_by(*thing, said.c.number.desc()).subquery()
-    columns = (last.c.defect_class.label("name"), last.c.trigger_time)
-    defects = select(*columns).where(last.c.finding == "DEFECT", *_of_part(last, chosen, "product")).subquery()
-    counted = select(defects.c.name, func.count(), func.min(defects.c.trigger_time)).group_by(defects.c.name)
-    looked_at = connection.execute(select(func.count()).select_from(said)).scalar_one()
-    return connection.execute(counted).all(), looked_at <= MOST_LOOKED_UP
+    named = select(last.c.defect_class, func.count()).where(
+        last.c.finding == "DEFECT", *_of_part(last, chosen, "product")
+    )
+    return _looked(connection, said, MOST_LOOKED_UP, named.group_by(last.c.defect_class))
 
 
-def reasons(connection: Connection, chosen: Chosen) -> tuple[Rows, bool]:
+def reasons(connection: Connection, chosen: Chosen) -> Looked:
     """Return why the latest parts (or views) did not pass, likewise."""
     meant = [
         verdict.c[name] == value for name in (*_OF_PART, "product") if (value := getattr(chosen, name)) is not None
     ]
-    found: FromClause = verdict
-    column, most = verdict.c.reasons, MOST_LOOKED_AT
+    columns = (verdict.c.part_id, verdict.c.trigger_time, verdict.c.reasons)
+    notable = select(*columns).where(verdict.c.verdict != Judgement.PASS.value, *_between(verdict, chosen), *meant)
+    most = MOST_LOOKED_UP if chosen.of_views else MOST_LOOKED_AT
+    latest = _latest(notable, verdict, most)
+    told = select(func.unnest(latest.c.reasons).label("name"))
     if chosen.of_views:
-        found = verdict.join(view, same_part(view, verdict))
-        meant += [view.c.verdict != Judgement.PASS.value, *_of_view(chosen)]
-        column, most = view.c.reasons, MOST_LOOKED_UP
-    latest = (
-        select(column.label("reasons"), verdict.c.trigger_time)
-        .select_from(found)
-        .where(verdict.c.verdict != Judgement.PASS.value, *_between(verdict, chosen), *meant)
-        .order_by(verdict.c.trigger_time.desc())
-        .limit(most + 1)
-        .subquery()
-    )
-    name = func.unnest(latest.c.reasons).label("name")
-    looked = select(func.count(), func.min(latest.c.trigger_time))
-    count, since = connection.execute(looked).one()
-    rows = connection.execute(select(name, func.count()).group_by(name)).all()
-    return [(row[0], row[1], since) for row in rows], count <= most
+        judged = (view.c.verdict != Judgement.PASS.value, *_of_view(chosen))
+        told = select(func.unnest(view.c.reasons).label("name")).join_from(latest, view, same_part(view, latest))
+        told = told.where(*judged)
+    each = told.subquery()
+    return _looked(connection, latest, most, select(each.c.name, func.count()).group_by(each.c.name))
 
 
-def places(connection: Connection, chosen: Chosen, defect_class: str | None) -> tuple[Rows, bool]:
-    """Return how many of the latest defects lie in each cell: camera, column, row, count, product or None, since."""
+def places(connection: Connection, chosen: Chosen, defect_class: str | None) -> Looked:
+    """Return how many of the latest defects lie in each cell: camera, column, row, product, count."""
 
     def cell(share: ColumnElement[Any]) -> ColumnElement[int]:
         return cast(func.least(func.floor(share * CELLS), CELLS - 1), Integer)
 
-    columns = [defect.c[name] for name in ("camera", "product", "center_x", "center_y", "trigger_time")]
-    found, most = _defects(chosen, *columns)
+    latest, meant, most = _defects(chosen)
     if defect_class is not None:
-        found = found.where(defect.c.defect_class == defect_class)
-    some = found.where(defect.c.center_x.is_not(None)).subquery()
-    keys = (some.c.camera, cell(some.c.center_x), cell(some.c.center_y), some.c.product)
-    counted = select(*keys, func.count(), func.min(some.c.trigger_time)).group_by(*keys)
-    rows = connection.execute(counted).all()
-    return rows, sum(row[4] for row in rows) <= most
+        meant.append(latest.c.defect_class == defect_class)
+    keys = (latest.c.camera, cell(latest.c.center_x), cell(latest.c.center_y), latest.c.product)
+    counted = select(*keys, func.count()).where(latest.c.center_x.is_not(None), *meant).group_by(*keys)
+    return _looked(connection, latest, most, counted)
 
 
 def picture(connection: Connection, chosen: Chosen, camera: str, product: str) -> Any | None:  # noqa: ANN401 - a row
     """Return part and size of a picture of a product: that of one of the latest defects; None if there is none."""
-    latest, _ = _defects(chosen, defect.c.part_id, defect.c.trigger_time)
-    of_camera = (defect.c.camera == camera, defect.c.product == product)
-    rows = connection.execute(latest.where(*of_camera).limit(_PICTURED)).all()
+    of_product = chosen.model_copy(update={"camera": camera, "product": product})
+    latest, meant, _ = _defects(of_product)
+    rows = connection.execute(select(latest.c.part_id, latest.c.trigger_time).where(*meant).limit(_PICTURED)).all()
     if not rows:
         return None
     times = [row.trigger_time for row in rows]
@@ -144,22 +140,31 @@ def picture(connection: Connection, chosen: Chosen, camera: str, product: str) -
     return connection.execute(found).first()
 
 
-def _defects(chosen: Chosen, *columns: ColumnElement[Any]) -> tuple[Any, int]:
-    """Return the statement for columns of the latest defects that are meant, one more than may be looked at."""
+def _defects(chosen: Chosen) -> tuple[Subquery, list[ColumnElement[bool]], int]:
+    """Return the latest defects, what else is said of those that are meant, and how many may be looked at."""
     meant = _between(defect, chosen)
     for name in ("camera", "product"):
         if (value := getattr(chosen, name)) is not None:
             meant.append(defect.c[name] == value)
-    looked_up = _of_part(defect, chosen)
-    most = MOST_LOOKED_UP if looked_up else MOST_LOOKED_AT
-    found = select(*columns).where(*meant, *looked_up).order_by(defect.c.trigger_time.desc())
-    return found.limit(most + 1), most
+    columns = [defect.c[name] for name in ("part_id", "trigger_time", *SOUGHT_DEFECT)]
+    most = (
+        MOST_LOOKED_UP
+        if chosen.bundle or any(getattr(chosen, name) is not None for name in _OF_PART)
+        else MOST_LOOKED_AT
+    )
+    latest = _latest(select(*columns).where(*meant), defect, most)
+    return latest, _of_part(latest, chosen), most
 
 
-def _counted(connection: Connection, found: Any, most: int) -> tuple[Rows, bool]:  # noqa: ANN401 - a subquery
-    counted = select(found.c.name, func.count(), func.min(found.c.trigger_time)).group_by(found.c.name)
+def _latest(found: Select[Any], table: Table, most: int) -> Subquery:
+    """Return the latest rows, one more than may be looked at."""
+    return found.order_by(table.c.trigger_time.desc()).limit(most + 1).subquery()
+
+
+def _looked(connection: Connection, latest: Subquery, most: int, counted: Select[Any]) -> Looked:
     rows = connection.execute(counted).all()
-    return rows, sum(row[1] for row in rows) <= most
+    looked_at, since = connection.execute(select(func.count(), func.min(latest.c.trigger_time))).one()
+    return Looked(rows, looked_at <= most, since)
 
 
 def _of_part(row: FromClause, chosen: Chosen, *more: str) -> list[ColumnElement[bool]]:

@@ -151,7 +151,7 @@ class Pareto(_Value):
 
     kind: Kind
     total: int
-    since: datetime | None  # of the oldest that was looked at
+    since: datetime | None  # trigger time of the oldest part that was looked at
     others: int
     notes: tuple[Note, ...]
     bars: tuple[Bar, ...]
@@ -278,45 +278,45 @@ class Statistics:
         """Return what defects are called, or why parts did not pass, the most frequent first."""
         ask = {Kind.CLASSES: shares.classes, Kind.REVIEWED: shares.reviewed, Kind.REASONS: shares.reasons}[kind]
         with self._query.connected() as connection:
-            rows, complete = ask(connection, chosen)
-        ordered = sorted(rows, key=lambda row: (-row[1], row[0] or ""))
+            found = ask(connection, chosen)
+        ordered = sorted(found.rows, key=lambda row: (-row[1], row[0] or ""))
         total = sum(row[1] for row in ordered)
         bars, so_far = [], 0
-        for name, count, _ in ordered[:MOST_NAMES]:
+        for name, count in ordered[:MOST_NAMES]:
             so_far += count
             bars.append(Bar(name=name, count=count, share=count / total, cumulative=so_far / total))
         return Pareto(
             kind=kind,
             total=total,
-            since=min((row[2] for row in rows), default=None),
+            since=found.since if total else None,
             others=total - so_far,
-            notes=_looked_at(total, complete=complete),
+            notes=_looked_at(total, complete=found.complete),
             bars=tuple(bars),
         )
 
     def places(self, chosen: Chosen, defect_class: str | None = None) -> Places:
         """Return where the latest defects lie; in the view with the most of them, where no camera is named."""
         with self._query.connected() as connection:
-            rows, complete = shares.places(connection, chosen, defect_class)
+            found = shares.places(connection, chosen, defect_class)
             cameras: Counter[str] = Counter()
-            for row in rows:
+            for row in found.rows:
                 cameras[row[0]] += row[4]
             camera = cameras.most_common(1)[0][0] if cameras else chosen.camera
-            rows = [row for row in rows if row[0] == camera]
+            rows = [row for row in found.rows if row[0] == camera]
             products = {row[3] for row in rows}
             picture = None
             if camera is not None and len(products) == 1:
                 picture = shares.picture(connection, chosen, camera, products.pop())
         cells: Counter[tuple[int, int]] = Counter()
-        for _, column, line, _, count, _ in rows:
+        for _, column, line, _, count in rows:
             cells[line, column] += count
         return Places(
             camera=camera,
             cameras=dict(cameras),
             defects=cells.total(),
-            since=min((row[5] for row in rows), default=None),
+            since=found.since if rows else None,
             picture=None if picture is None else Picture(**picture._asdict()),
-            notes=_looked_at(cells.total(), complete=complete),
+            notes=_looked_at(cells.total(), complete=found.complete),
             cells=tuple(Cell(column=column, row=line, count=count) for (line, column), count in sorted(cells.items())),
         )
 
