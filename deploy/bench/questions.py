@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
+from config import shifts
 from config.messages import Judgement, Reason
 from deploy.bench.history import CAMERAS, CHANGED, CLASSES, END, PRODUCTS, RARE, STATIONS, History
 from storage.query import LARGEST_PAGE, QueryService
 from storage.query.answers import Bucket, Page
 from storage.query.filters import Filter, ReviewState
+from storage.query.patterns import Rules
+from storage.query.shares import By, Kind
+from storage.query.statistics import Baseline, Statistics
+from storage.query.trends import Chosen, Clock, Measure, Period
 
 _ROWS = 24  # of the console's page
 _NOT_PASSED = ("REJECT", "REVIEW", "FAULT")
+_CLOCK = Clock(lambda moment: moment.astimezone(UTC), shifts.DEFAULT)
 _HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 
 Question = Callable[[QueryService], bool]  # whether the answer is whole
@@ -43,7 +49,35 @@ def questions(history: History, random: Random) -> dict[str, Question]:
         found[f"rates_{bucket}"] = _rates(span, bucket)
         found[f"rates_{bucket}_reason"] = _rates({**span, "reason": draw.reason()}, bucket)
     found["rates_week_all"] = _rates({}, Bucket.WEEK)
-    return found
+    return found | dict(_statistics(draw))
+
+
+def _statistics(draw: _Draw) -> Iterator[tuple[str, Question]]:
+    """Yield what the Statistics page asks, of all times and of four weeks."""
+
+    def asked(ask: Callable[[Statistics], object]) -> Question:
+        return _asked(lambda service: ask(Statistics(service, _CLOCK)))
+
+    def control(measure: Measure, period: Period, chosen: Chosen) -> Question:
+        return asked(lambda service: service.chart(chosen, measure, period, Rules.NELSON, Baseline()))
+
+    everything, until = Chosen(), draw.time()
+    product, bundle = draw.product(), draw.bundle(CHANGED)
+    span = Chosen(since=until - 4 * _WEEK, until=until, product=product)
+    yield "chart_rejects_all", control(Measure.REJECTS, Period.DAY, everything)
+    yield "chart_score_weeks", control(Measure.SCORE, Period.SHIFT, span)
+    yield "chart_rejects_bundle", control(Measure.REJECTS, Period.DAY, Chosen(bundle=bundle))
+    yield "chart_brightness", control(Measure.BRIGHTNESS, Period.DAY, Chosen(camera="top", product=product))
+    for kind in Kind:
+        yield f"pareto_{kind}", asked(lambda service, kind=kind: service.pareto(everything, kind))  # type: ignore[misc]  # mypy knows no default of a lambda
+        yield f"pareto_{kind}_weeks", asked(lambda service, kind=kind: service.pareto(span, kind))  # type: ignore[misc]  # the same
+    yield "pareto_classes_line", asked(lambda service: service.pareto(Chosen(line=STATIONS["south"]), Kind.CLASSES))
+    yield "places_all", asked(lambda service: service.places(everything))
+    yield "places_product", asked(lambda service: service.places(span))
+    for by in By:
+        yield f"shares_{by}", asked(lambda service, by=by: service.shares(everything, by))  # type: ignore[misc]  # the same
+    yield "quantiles_all", asked(lambda service: service.spreads(everything, Period.WEEK))
+    yield "quantiles_product", asked(lambda service: service.spreads(span, Period.DAY))
 
 
 class _Draw:
@@ -56,6 +90,10 @@ class _Draw:
     def time(self) -> datetime:
         """Draw a moment of the history."""
         return self._history.start + self._random.random() * (END - self._history.start)
+
+    def product(self) -> str:
+        """Draw a product."""
+        return self._random.choice(PRODUCTS)
 
     def reason(self) -> Reason:
         """Draw a reason."""
