@@ -53,7 +53,7 @@ def whole() -> Iterator[Whole]:
         home = Home(folder / "home")
         process = StationProcess(home.path, environment={"ANDON_KEYS": str(folder / "keys")})
         try:
-            process.wait_running()
+            process.wait_running(240)
             database = _database_of(process.pids("console")[0])
             url = re.search(r"http://[\d.:]+", "".join(process.screen))
             assert url is not None

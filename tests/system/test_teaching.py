@@ -27,6 +27,7 @@ from storage_process import until
 
 from config.messages import Evidence, Judgement
 from config.wishes import Wishes
+from ingest.parts.defects import Defect
 from ingest.parts.rendering import render
 from storage.people import Role
 
@@ -92,6 +93,13 @@ class School:
 
 def part(number: int) -> bytes:
     pixels = render("bracket", 7, number, side="top", width_px=320, height_px=320, defect=None).pixels
+    return bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def scratched(number: int) -> bytes:
+    defect = Defect("scratch", 1.0)
+    pixels = render("bracket", 7, 100 + number, side="top", width_px=320, height_px=320, defect=defect).pixels.copy()
+    pixels[100:220, 100:220] = 255 - pixels[100:220, 100:220]
     return bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
@@ -209,6 +217,8 @@ def test_killed_fit_says_so(school: School) -> None:
 @pytest.mark.slow
 def test_killed_console_changes_nothing_of_a_fit(school: School) -> None:
     lesson = school.lesson()
+    for number in range(2):
+        school.do("POST", f"/{lesson}/images?defect_class=scratch", scratched(number))
     school.do("POST", f"/{lesson}/fit", QUICK)
     until(school.works, lambda: "no fit begins", 20)
     port = school.console.port
@@ -221,6 +231,9 @@ def test_killed_console_changes_nothing_of_a_fit(school: School) -> None:
     assert fitted["digest"] == standing["lesson"]["bundle_digest"]
     assert fitted["calibration"]["held_out_images"] == 10
     assert fitted["calibration"]["more_images"] > 0
+    assert fitted["evaluation"]["escapes"] | {"low": 0, "high": 0} == {"events": 0, "parts": 2, "low": 0, "high": 0}
+    status, _, content = school.console.get(f"/api/lessons/{lesson}/reports/evaluation")
+    assert (status, b"scratch" in content) == (200, True)
     suspects = school.do("GET", f"/{lesson}/suspects/fit")
     worst = suspects["outlying"] + suspects["unusual"]
     status, headers, content = school.console.get(
