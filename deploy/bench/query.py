@@ -2,9 +2,10 @@
 
 The history is made in an embedded PostgreSQL of its own (`deploy/bench/history.py`), which is then started anew with
 the settings of every station. Each question is asked again and again, every time with other parameters; what it needs
-is in memory by then, mostly the operating system's. `query_p95_ms` is that of the slowest question;
-`query_cpu_p95_ms` is what the costliest one costs this process and the server together, since on a machine that does
-other things too the clock tells of those.
+is in memory by then, mostly the operating system's. `query_p95_ms` is that of the slowest question,
+`statistics_p95_ms` that of the slowest one of the Statistics page; `query_cpu_p95_ms` and `statistics_cpu_p95_ms` are
+what the costliest ones cost this process and the server together, since on a machine that does other things too the
+clock tells of those.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ ROWS = 1_000_000
 _ROUNDS = 40
 _WARM_UP = 3  # rounds that do not count
 _TARGET_MS = 50.0
+_STATISTICS = "statistics_"  # how the names of that page's questions begin: each counts up to 50 000 rows
+_STATISTICS_TARGET_MS = 200.0
 _DRAWN = 8  # questions, the slowest ones
 _READY_S = 60.0
 _STOP_S = 120.0
@@ -85,19 +88,27 @@ def _measure(url: str, made: History) -> Report:
                     whole.append(found)
     service.close()
     bare, _ = wall.pop("bare"), cpu.pop("bare")
+    pages = [name for name in wall if not name.startswith(_STATISTICS)]
+    figures_of = [name for name in wall if name.startswith(_STATISTICS)]
     figures = {
         "rows": float(made.parts),
         "bare_p50_ms": median(bare),
         "bare_p95_ms": _p95(bare),
-        "query_p95_ms": max(map(_p95, wall.values())),
-        "query_cpu_p95_ms": max(map(_p95, cpu.values())),
+        "query_p95_ms": max(_p95(wall[name]) for name in pages),
+        "query_cpu_p95_ms": max(_p95(cpu[name]) for name in pages),
+        "statistics_p95_ms": max(_p95(wall[name]) for name in figures_of),
+        "statistics_cpu_p95_ms": max(_p95(cpu[name]) for name in figures_of),
         "unfinished_share": 1 - sum(whole) / len(whole),
     }
     for name, times in sorted(wall.items(), key=lambda item: -_p95(item[1])):
         figures |= {f"{name}_p50_ms": median(times), f"{name}_p95_ms": _p95(times)}
     slowest = sorted(wall, key=lambda name: -_p95(wall[name]))[:_DRAWN]
     samples = {name: wall[name] for name in slowest}
-    return Report("query", figures, (Target("query_p95_ms", _TARGET_MS, at_least=False),), samples_ms=samples)
+    targets = (
+        Target("query_p95_ms", _TARGET_MS, at_least=False),
+        Target("statistics_p95_ms", _STATISTICS_TARGET_MS, at_least=False),
+    )
+    return Report("query", figures, targets, samples_ms=samples)
 
 
 @contextmanager

@@ -64,20 +64,23 @@ def _statistics(draw: _Draw) -> Iterator[tuple[str, Question]]:
     everything, until = Chosen(), draw.time()
     product, bundle = draw.product(), draw.bundle(CHANGED)
     span = Chosen(since=until - 4 * _WEEK, until=until, product=product)
-    yield "chart_rejects_all", control(Measure.REJECTS, Period.DAY, everything)
-    yield "chart_score_weeks", control(Measure.SCORE, Period.SHIFT, span)
-    yield "chart_rejects_bundle", control(Measure.REJECTS, Period.DAY, Chosen(bundle=bundle))
-    yield "chart_brightness", control(Measure.BRIGHTNESS, Period.DAY, Chosen(camera="top", product=product))
+    yield "statistics_chart_rejects_all", control(Measure.REJECTS, Period.DAY, everything)
+    yield "statistics_chart_score_weeks", control(Measure.SCORE, Period.SHIFT, span)
+    yield "statistics_chart_rejects_bundle", control(Measure.REJECTS, Period.DAY, Chosen(bundle=bundle))
+    yield "statistics_chart_brightness", control(Measure.BRIGHTNESS, Period.DAY, Chosen(camera="top", product=product))
     for kind in Kind:
-        yield f"pareto_{kind}", asked(lambda service, kind=kind: service.pareto(everything, kind))  # type: ignore[misc]  # mypy knows no default of a lambda
-        yield f"pareto_{kind}_weeks", asked(lambda service, kind=kind: service.pareto(span, kind))  # type: ignore[misc]  # the same
-    yield "pareto_classes_line", asked(lambda service: service.pareto(Chosen(line=STATIONS["south"]), Kind.CLASSES))
-    yield "places_all", asked(lambda service: service.places(everything))
-    yield "places_product", asked(lambda service: service.places(span))
+        yield f"statistics_pareto_{kind}", asked(lambda service, kind=kind: service.pareto(everything, kind))  # type: ignore[misc]  # mypy knows no default of a lambda
+        yield f"statistics_pareto_{kind}_weeks", asked(lambda service, kind=kind: service.pareto(span, kind))  # type: ignore[misc]  # the same
+    yield (
+        "statistics_pareto_classes_line",
+        asked(lambda service: service.pareto(Chosen(line=STATIONS["south"]), Kind.CLASSES)),
+    )
+    yield "statistics_places_all", asked(lambda service: service.places(everything))
+    yield "statistics_places_product", asked(lambda service: service.places(span))
     for by in By:
-        yield f"shares_{by}", asked(lambda service, by=by: service.shares(everything, by))  # type: ignore[misc]  # the same
-    yield "quantiles_all", asked(lambda service: service.spreads(everything, Period.WEEK))
-    yield "quantiles_product", asked(lambda service: service.spreads(span, Period.DAY))
+        yield f"statistics_shares_{by}", asked(lambda service, by=by: service.shares(everything, by))  # type: ignore[misc]  # the same
+    yield "statistics_quantiles_all", asked(lambda service: service.spreads(everything, Period.WEEK))
+    yield "statistics_quantiles_product", asked(lambda service: service.spreads(span, Period.DAY))
 
 
 class _Draw:
