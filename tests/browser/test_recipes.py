@@ -177,8 +177,9 @@ def test_thresholds_are_dragged_and_moved_by_keys_and_undone(page: Page) -> None
     moved = tried(page)
     assert moved["PASS"][1] < before["PASS"][1]
     assert moved["REVIEW"][1] > before["REVIEW"][1]
-    page.get_by_label("Reject above", exact=True).last.fill("1")
+    page.locator("#limits").get_by_label("Reject above").fill("1")
     page.keyboard.press("Tab")
+    expect(page.locator("#limits").get_by_label("Reject from so many defects")).to_be_focused()
     expect(page.locator("#faults")).to_contain_text("must not exceed reject_above 1.0")
     expect(page.get_by_role("button", name="Propose", exact=True)).to_be_disabled()
 
@@ -226,6 +227,8 @@ def test_from_a_draft_to_a_version_in_force_and_back(page: Page, station: Runnin
     page.locator("#zone").get_by_label("Name").fill("left <b>hole</b>")
     page.locator("#zone").get_by_label("Review above").fill("23")
     page.locator("#zone").get_by_label("Reject above").fill("30")
+    page.keyboard.press("Tab")
+    expect(page.locator("#zone").get_by_label("Review above")).to_have_value("23")
     page.get_by_label("Why").fill("too many good ones\nwere rejected")
     wanted = tried(page)
     shown(page, "recipes")
@@ -237,6 +240,7 @@ def test_from_a_draft_to_a_version_in_force_and_back(page: Page, station: Runnin
     first.get_by_role("button", name="What changes").click()
     expect(first.locator("dt").nth(1)).to_have_text("views.front.zones")
     expect(first).to_contain_text("left <b>hole</b>")
+    expect(first).to_contain_text("reject_above: 30; review_above: 23")
     first.get_by_role("button", name="Approve").click()
     page.get_by_role("button", name="Do it").click()
     first.get_by_role("button", name="Activate").click()
@@ -281,4 +285,5 @@ def shown(page: Page, name: str) -> None:
     """Keep a screenshot for the manual where ANDON_SCREENSHOTS names a folder."""
     folder = os.environ.get("ANDON_SCREENSHOTS")
     if folder:
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=Path(folder) / f"{name}.png")

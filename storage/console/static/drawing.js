@@ -146,6 +146,7 @@ export class Drawing {
     this.corners = [];
     this.tool = null;
     this.told.drawing(null);
+    this.told.hint(say("Choose a place to move it, or draw one."));
     this.told.drawn(corners);
   }
 
@@ -200,7 +201,7 @@ export async function shadeOutside(canvas, picture) {
   const shown = await createImageBitmap(new Blob([bytes]));
   canvas.width = shown.width;
   canvas.height = shown.height;
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(shown, 0, 0);
   const image = context.getImageData(0, 0, shown.width, shown.height);
   for (let at = 0; at < image.data.length; at += 4) {

@@ -63,7 +63,8 @@ function words(value) {
 
 const dialog = document.getElementById("ask");
 
-function ask(title, changes) {
+function ask(title, changes, commented = false) {
+  dialog.querySelector("label").hidden = !commented;
   dialog.querySelector("h2").textContent = title;
   dialog.querySelector(".differences").replaceChildren(...(changes ? [differenceList(changes)] : []));
   dialog.querySelector("textarea").value = "";
@@ -117,7 +118,7 @@ function proposal(one, inForce, taken) {
   const act = async (verb, title, body) => {
     const whole = await attempt(() => send("GET", `/api/proposals/${one.number}`));
     if (!whole) return;
-    const yes = await ask(title, whole.changes);
+    const yes = await ask(title, whole.changes, body);
     if (!yes) return;
     const done = await attempt(() => send("POST", `/api/proposals/${one.number}/${verb}`, body ? { comment: yes.comment } : undefined));
     if (done && verb === "activate") {
@@ -155,7 +156,7 @@ export async function openHistory(inForce, taken) {
       if (edits) {
         buttons.append(button(say("Roll back to it"), async () => {
           const told = await differ();
-          const yes = told && (await ask(say("Roll back to version {version}?", { version: one.version }), told.changes));
+          const yes = told && (await ask(say("Roll back to version {version}?", { version: one.version }), told.changes, true));
           if (!yes) return;
           const now = await attempt(() => send("POST", `${base}/roll-back`, { digest: one.digest, based_on: found.in_force, comment: yes.comment }));
           if (!now) return;

@@ -251,8 +251,7 @@ function showFaults(error) {
 
 function showView() {
   if (scores) {
-    const { review_above, reject_above } = view();
-    setLimits = drawHistogram(element("histogram"), scores.views[camera] ?? [], { review_above, reject_above }, (limit, value, last) => {
+    setLimits = drawHistogram(element("histogram"), scores.views[camera] ?? [], limitsOf(view()), (limit, value, last) => {
       if (!moving) remember();
       moving = !last;
       view()[limit] = value;
@@ -267,6 +266,10 @@ function showView() {
   showShade();
 }
 
+function limitsOf({ review_above, reject_above }) {
+  return { review_above, reject_above };
+}
+
 function areaField(holder) {
   return view().mm_per_px || holder.minimum_defect_area_mm2 ? ["minimum_defect_area_mm2", say("Smallest defect, mm²"), "any"] : ["minimum_defect_area_px", say("Smallest defect, px"), "1"];
 }
@@ -279,10 +282,11 @@ function numberField(holder, field, name, label, step) {
   input.addEventListener("change", () => {
     remember();
     const value = input.value === "" ? null : Number(input.value);
-    if (value === null && ["minimum_defect_area_px"].includes(name) && holder === view()) holder[name] = 0;
-    else holder[name] = value;
-    if (name === "minimum_defect_area_mm2" && value !== null) holder.minimum_defect_area_px = holder === view() ? 0 : null;
-    if (holder === view()) showView();
+    const nothing_px = holder === view() ? 0 : null; // a zone takes the view's where it says nothing
+    holder[name] = name === "minimum_defect_area_px" ? (value ?? nothing_px) : value;
+    if (name === "minimum_defect_area_mm2" && value !== null) holder.minimum_defect_area_px = nothing_px;
+    if (name === "mm_per_px") showView(); // areas are said in its unit
+    else if (holder === view() && value !== null && name in inForce.content.views[camera]) setLimits(limitsOf(view()));
     tryIt();
   });
   made.append(label, input);
@@ -330,17 +334,22 @@ function pictureLine(text, take) {
   return made;
 }
 
+let shownZone = []; // what the fields beside the picture are of; they stay while somebody types there
+
 function showZone(place) {
   const panel = element("zone");
-  const key = place ? `${camera} ${place.kind} ${place.index}` : "";
   panel.hidden = !place;
-  if (!place) {
-    panel.replaceChildren();
-    panel.dataset.shown = "";
+  const key = place ? [camera, place.kind, view().zones?.[place.index], place.corners_px.length] : [];
+  if (place && key.every((part, index) => part === shownZone[index])) {
+    const values = place.corners_px.flat();
+    panel.querySelectorAll(".corners input").forEach((input, index) => (input.value = values[index]));
     return;
   }
-  if (panel.dataset.shown === key && panel.contains(document.activeElement) && moving) return;
-  panel.dataset.shown = key;
+  shownZone = key;
+  if (!place) {
+    panel.replaceChildren();
+    return;
+  }
   const made = [];
   if (place.kind !== "roi") {
     const zone = view().zones[place.index];
@@ -375,7 +384,7 @@ function cornersField(place) {
       input.setAttribute("aria-label", say("Corner {n}: {axis}", { n: number + 1, axis: axis ? "y" : "x" }));
       input.addEventListener("change", () => {
         remember();
-        setCorners(chosen, place.corners_px.map((one, index) => (index === number ? one.map((old, of) => (of === axis ? Math.round(Number(input.value)) : old)) : one)));
+        setCorners(chosen, places()[chosen].corners_px.map((one, index) => (index === number ? one.map((old, of) => (of === axis ? Math.round(Number(input.value)) : old)) : one)));
         showPlaces();
         showShade();
         tryIt();
