@@ -354,15 +354,21 @@ def test_servers_may_go_and_come(station: Inspected) -> None:
 def test_starts_without_servers_says_ready_and_ends_at_once_with_streams_open(running_servers: Servers) -> None:
     running_servers.ready()
     with storage(running_servers) as kept:
+        there = dict(kept.environment)
         kept.environment["ANDON_DATABASE_URL"] = "postgresql+psycopg://nobody@127.0.0.1:1/none"
         kept.environment["ANDON_REDIS_URL"] = "redis://127.0.0.1:1/0"
         console = ConsoleProcess(kept)
+        console.credentials = {"Authorization": f"Bearer {'x' * 43}"}  # that nobody can look up
         console.start()
         try:
             heard = [(console.notified.recv(100), time.monotonic()) for _ in range(4)]
             assert {state for state, _ in heard} == {b"WATCHDOG=1"}
             assert heard[-1][1] - heard[0][1] < 3
             assert console.get("/defects")[0] == 503
+            assert console.stop() < 0.6
+            kept.environment.update(there)
+            console = ConsoleProcess(kept)
+            console.start()
             browsers = [Events(console) for _ in range(20)]
             idle = socket.create_connection(("127.0.0.1", console.port))
             for browser in browsers:
