@@ -460,6 +460,31 @@ def test_restart_and_a_database_that_is_away_keep_who_is_signed_in(door: Door) -
     until(lambda: door.sign_in("sven", signed_in.PASSWORD).status == 204, console.said)
 
 
+def test_behind_tls_cookies_travel_by_tls_and_only_its_origin_changes_anything(door: Door) -> None:
+    console, url = door.station.console, "https://andon.plant.example"
+    signed_in.person(door.database, door.home, "tess", Role.VIEWER)
+    plain = console.station
+    section = plain.console.model_copy(update={"url": url})
+    console.station = plain.model_copy(update={"console": section})
+    console.kill()
+    console.start(console.port)
+    said = {"name": "tess", "password": signed_in.PASSWORD}
+    assert door.own("POST", "/api/sign-in", said).status == 403, "the address behind the server is not its origin"
+    proxied = {"Origin": url, "Host": "andon.plant.example", "X_Forwarded_For": "6.6.6.6, 10.1.2.3"}
+    answer = door.ask("POST", "/api/sign-in", said, **proxied)
+    assert answer.status == 204
+    sent = answer.headers["set-cookie"]
+    assert sent.startswith(f"__Host-{COOKIE}=")
+    assert {"Secure", "HttpOnly", "Path=/", "SameSite=strict"} <= {part.strip() for part in sent.split(";")}
+    assert "domain" not in sent.lower()
+    assert door.audited("person.signed_in")[-1] == ("tess", "tess", '{"address":"10.1.2.3"}')
+    assert door.ask("GET", "/api/me", Cookie=f"__Host-{COOKIE}={answer.cookie}").json["name"] == "tess"
+    assert door.ask("GET", "/api/me", cookie=answer.cookie).status == 401
+    console.station = plain
+    console.kill()
+    console.start(console.port)
+
+
 def test_no_password_and_no_secret_is_in_the_log(door: Door) -> None:
     said = door.station.console.said()
     assert signed_in.PASSWORD not in said
