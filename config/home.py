@@ -4,6 +4,8 @@ home/station.json   the station as it runs (paths absolute)
 home/run.json       this run: its id and length
 home/start.json     when the simulated line started (written once every process is READY)
 home/versions/      the recipes in force in this run, and all that ever were
+home/lessons/       products that are taught anew at the console (`config/lessons.py`)
+home/bundles/       bundles that were released there, or fitted by `andon up`
 home/journal/       verdicts on their way to PostgreSQL
 home/log/           log of every process
 /dev/shm/andon-…    rings, outbox and sockets: gone with the machine's power, kept through any kill -9

@@ -51,10 +51,11 @@ def collect(job: Job) -> None:
         else:
             away.end()
         if have < wanted.count and not why and not job.wait(_LOOK_S):
-            return
+            break
+    job.shed(fresh.shed)
     detail = f"{have} of {wanted.count} images: {why}" if why else ""
-    shed = lesson.shed + fresh.shed
-    job.finish(State.READY, collected=len(lessons.images(lesson.id)), shed=shed, detail=detail)
+    if why or have >= wanted.count:
+        job.finish(State.READY, collected=len(lessons.images(lesson.id)), detail=detail)
 
 
 def name_of(part: Part) -> str:

@@ -110,23 +110,7 @@ def shadow(job: Job) -> None:
             job.tell("shadow", compared, wanted.most)
             if compared >= wanted.most:
                 break
-            rows = []
-            for part, content in fresh.look():
-                score, verdict = candidate.judge(part, content)
-                rows.append(
-                    {
-                        "bundle_digest": bundle.digest,
-                        "part_id": part.part_id,
-                        "camera": lesson.camera,
-                        "trigger_time": part.trigger_time,
-                        "score": score,
-                        "verdict": verdict,
-                        "exact": True,
-                    }
-                )
-                job.tell("shadow", compared + len(rows), wanted.most)
-                if compared + len(rows) >= wanted.most:
-                    break
+            rows = _judged(job, candidate, fresh, compared)
             if rows:
                 with translated(), engine.begin() as connection:
                     connection.execute(insert(table).on_conflict_do_nothing(), rows)
@@ -135,5 +119,30 @@ def shadow(job: Job) -> None:
         else:
             away.end()
         if not job.wait(_LOOK_S):
-            return
-    job.finish(State.FITTED, detail=f"{compared} parts compared", shed=lesson.shed + fresh.shed)
+            break
+    job.shed(fresh.shed)
+    if compared >= wanted.most:
+        job.finish(State.FITTED, detail=f"{compared} parts compared")
+
+
+def _judged(job: Job, candidate: Candidate, fresh: Fresh, compared: int) -> list[dict[str, object]]:
+    """Judge what has come, up to as many as are wanted; return the rows of the table."""
+    lesson = job.lesson
+    rows: list[dict[str, object]] = []
+    for part, content in fresh.look():
+        score, verdict = candidate.judge(part, content)
+        rows.append(
+            {
+                "bundle_digest": lesson.bundle_digest,
+                "part_id": part.part_id,
+                "camera": lesson.camera,
+                "trigger_time": part.trigger_time,
+                "score": score,
+                "verdict": verdict,
+                "exact": True,
+            }
+        )
+        job.tell("shadow", compared + len(rows), lesson.shadowing.most)
+        if compared + len(rows) >= lesson.shadowing.most:
+            break
+    return rows

@@ -61,6 +61,11 @@ class Job:
         self._stage, self._told_ns = stage, now_ns
         self.lessons.tell(self.lesson.id, Progress(attempt=self.lesson.attempt, stage=stage, done=done, total=total))
 
+    def shed(self, parts: int) -> None:
+        """Count parts that were wanted and whose pixels gave way to the line."""
+        if parts:
+            self.lessons.change(self.lesson.id, lambda now: now.model_copy(update={"shed": now.shed + parts}))
+
     def finish(self, state: State, **changes: object) -> None:
         """Take the lesson to another state, unless somebody wants something else by now."""
 

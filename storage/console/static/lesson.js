@@ -337,9 +337,9 @@ async function showShadow() {
   }));
   scatter(found.scores);
   byId("differing").replaceChildren(...found.differing.slice(0, 12).map((one) => {
-    const link = made("a", { href: `/parts/${one.part_id}` });
+    const link = made("a", { href: `/parts/${encodeURIComponent(one.part_id)}` });
     link.append(
-      made("img", { src: `/api/images/${one.part_id}/${now.lesson.camera}/image?side_px=220`, alt: one.part_id, loading: "lazy" }),
+      made("img", { src: `/api/images/${encodeURIComponent(one.part_id)}/${encodeURIComponent(now.lesson.camera)}/image?side_px=220`, alt: one.part_id, loading: "lazy" }),
       made("p", { textContent: `${WORDS[one.then]} ${score(one.score_then)} → ${WORDS[one.now]} ${score(one.score_now)}` }),
     );
     return link;
