@@ -98,6 +98,8 @@ function showStatus(status) {
   }
   put("clock", clock(status.time));
   put("recipe", status.recipe ? `${status.recipe} v${status.recipe_version}` : "–");
+  const offered = element("switch")?.elements.recipe;
+  if (offered && status.recipe && !("touched" in offered.dataset)) offered.value = status.recipe;
   put("rate", status.parts_per_minute.toFixed(0));
   put("latency", status.latency_p50_ms?.toFixed(1) ?? "–");
   put("slowest", status.latency_p99_ms?.toFixed(1) ?? "–");
@@ -334,5 +336,8 @@ async function heat(figure, tries = MAP_TRIES) {
 
 connectSwitch(() => document.querySelectorAll(".picture.hot").forEach((figure) => heat(figure)));
 element("camera")?.addEventListener("change", drawParts);
+element("switch")?.addEventListener("change", (event) => {
+  event.target.dataset.touched = "";
+});
 for (const radio of document.querySelectorAll("[name=which]")) radio.addEventListener("change", drawParts);
 new ResizeObserver(() => drawStrip(element("strip"), [...parts.values()])).observe(element("strip"));
