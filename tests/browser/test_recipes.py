@@ -279,11 +279,15 @@ def test_who_may_only_look_may_try_but_not_propose(page: Page, station: Running)
     expect(page.get_by_role("button", name="Propose", exact=True)).to_have_count(0)
     page.get_by_role("tab", name="Versions").click()
     expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("tab", name="Edit").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "a phone scrolls down, not sideways"
+    shown(page, "recipes-phone")
 
 
 def shown(page: Page, name: str) -> None:
     """Keep a screenshot for the manual where ANDON_SCREENSHOTS names a folder."""
     folder = os.environ.get("ANDON_SCREENSHOTS")
     if folder:
-        page.evaluate("scrollTo(0, 0)")
+        page.evaluate("scrollTo(0, 0); document.querySelector('.beside-it').scrollTop = 0")
         page.screenshot(path=Path(folder) / f"{name}.png")
