@@ -65,7 +65,7 @@ def test_one_comes_in_by_a_one_time_password_and_chooses_another(page: Page, sta
     expect(page.locator(".top nav a")).to_have_count(0)
     show(page, "sign-in")
     enter(page, "ada", "not this one")
-    expect(page.get_by_role("alert")).to_contain_text("name or password is wrong")
+    expect(page.get_by_role("alert")).to_contain_text("Name or password is wrong")
     expect(page.get_by_label("Password", exact=True)).to_be_focused()
     enter(page, "ada", once)
     page.wait_for_url("**/password")

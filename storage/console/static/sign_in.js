@@ -38,9 +38,20 @@ async function submit(form, path, body, next, field) {
     await send("POST", path, body);
     location.assign(next);
   } catch (error) {
-    refuse(form, error.message, field);
+    refuse(form, inWords(error), field);
     button.disabled = false;
   }
+}
+
+/* Return why the console refused, in the page's language where it is what people meet every day. */
+function inWords(error) {
+  if (error.status === 401) return say("Name or password is wrong. After a few tries you have to wait.");
+  if (error.status === 429) {
+    const [, seconds] = error.message.match(/(\d+) s/) ?? [null, "?"];
+    return say("Too many tries: wait {seconds} s, then try again.", { seconds });
+  }
+  if (error.status === 503) return say("The database is away: nobody can sign in until it is back. Whoever is signed in stays so.");
+  return error.message;
 }
 
 function refuse(form, why, field) {
