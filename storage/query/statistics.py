@@ -40,6 +40,7 @@ class Note(StrEnum):
     MIXED_SCALES = "mixed_scales"  # scores of several products or versions are on scales of their own
     LATEST_ONLY = "latest_only"  # the latest were looked at, so many and no more
     SAMPLED = "sampled"
+    LEFT_OUT = "left_out"  # periods with fewer than 30 scores: their quantiles mean nothing
 
 
 class Baseline(BaseModel):
@@ -330,11 +331,14 @@ class Statistics:
             Spread(start=one.start, end=one.end, sampled=one.sampled, low=low, median=median, high=high)
             for one in found
             for low, median, high in (one.quantiles,)
+            if one.sampled >= trends.FEWEST_PARTS
         ]
+        notes = [Note.SAMPLED] if points else []
+        notes += [Note.LEFT_OUT] if len(points) < len(found) else []
         return Spreads(
             period=period,
             sampled=sum(point.sampled for point in points),
-            notes=(Note.SAMPLED,) if points else (Note.NOTHING,),
+            notes=tuple(notes) if found else (Note.NOTHING,),
             points=tuple(points),
         )
 

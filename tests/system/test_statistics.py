@@ -176,6 +176,9 @@ def test_quantiles_are_near_those_of_all_parts(stored: tuple[Statistics, Rows, Q
     statistics, rows, _ = stored
     found = statistics.spreads(Chosen(product="cap"), Period.WEEK)
     assert Note.SAMPLED in found.notes
+    assert all(point.sampled >= trends.FEWEST_PARTS for point in found.points)
+    rare = statistics.spreads(Chosen(product="sample"), Period.DAY)
+    assert Note.LEFT_OUT in rare.notes or all(point.sampled >= trends.FEWEST_PARTS for point in rare.points)
     for point in found.points:
         scores = [
             row.score

@@ -80,6 +80,7 @@ const NOTES = {
   mixed_scales: () => say("Products have scales of their own: choose one."),
   latest_only: () => say("The latest were looked at, not all."),
   sampled: () => say("Of a sample of each day or week."),
+  left_out: () => say("Days or weeks with fewer than 30 scores are left out."),
 };
 
 function tell(panel, sentences, warnings) {
