@@ -34,6 +34,7 @@ export function drawHistogram(svg, scores, limits, moved) {
       const text = grips[limit].querySelector("text");
       text.setAttribute("text-anchor", right ? "end" : "start");
       text.setAttribute("x", right ? -16 : 16);
+      text.setAttribute("y", right === (limit === "reject_above") ? 42 : 18); // on the other one's side: below its grip
     }
     gray.setAttribute("x", x(now.review_above));
     gray.setAttribute("width", Math.max(0, x(now.reject_above) - x(now.review_above)));
