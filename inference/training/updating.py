@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from config.errors import BundleError, ConfigurationError
 from inference.bundle import Bundle
+from inference.training import detector as detectors
 from inference.training.detector import Detector
 from inference.training.progress import Progress
 
@@ -36,8 +37,11 @@ def check(detector: Detector, name: str, options: dict[str, object], parent: Bun
     manifest = parent.manifest
     if not isinstance(detector, Updatable):
         raise ConfigurationError(f"detector {name} cannot learn on from a bundle: train it on all images, old and new")
-    if (manifest.detector, manifest.options) != (name, options):
-        differing = {key for key in manifest.options | options if manifest.options.get(key) != options.get(key)}
+    # options that came after the bundle have their defaults
+    defaults = {key: value for key, value in _defaults(name).items() if key not in manifest.options}
+    earlier = manifest.options | defaults
+    if (manifest.detector, earlier) != (name, options):
+        differing = {key for key in earlier | options if earlier.get(key) != options.get(key)}
         raise ConfigurationError(
             f"{parent.title} was learnt by detector {manifest.detector} and not by {name} with other options "
             f"({', '.join(sorted(differing))}): what it learnt does not fit; train on all images, old and new"
@@ -48,6 +52,10 @@ def check(detector: Detector, name: str, options: dict[str, object], parent: Bun
             "old and new images: train on all images, old and new"
         )
     return weights(parent.model)
+
+
+def _defaults(name: str) -> dict[str, object]:
+    return detectors.load(name, {})[1].model_dump(mode="json")
 
 
 def weights(model: bytes) -> Mapping[str, Tensor]:

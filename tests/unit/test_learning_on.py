@@ -162,6 +162,19 @@ class TestLearningOn:
             found = again(encoder(frame))[0]
         assert found.numpy() == pytest.approx(Engine(first).infer(frame.numpy())[1][0], rel=2e-2, abs=0.05)
 
+    def test_an_option_that_came_after_the_bundle_had_its_default(self, taught: Path) -> None:
+        first = self.opened(taught, "first")
+        before = {name: value for name, value in first.manifest.options.items() if name != "even_light"}
+        manifest = first.manifest.model_copy(update={"options": before})
+        old = Bundle(manifest, first.model, first.golden_frames, first.digest, first.public_key, first.size_bytes)
+        for even_light in (False, True):
+            built, options = detector.load("patchcore", dict(OPTIONS) | {"even_light": even_light})
+            if even_light:
+                with pytest.raises(ConfigurationError, match=r"other options \(even_light\)"):
+                    updating.check(built, "patchcore", options.model_dump(mode="json"), old)
+            else:
+                assert "bank" in updating.check(built, "patchcore", options.model_dump(mode="json"), old)
+
     def test_what_cannot_be_carried_on_is_told(self, taught: Path, key: SigningKey) -> None:
         first = self.opened(taught, "first")
         other = asked(taught / "new", taught / "x.andon").model_copy(update={"options": OPTIONS | {"bank": 100}})
