@@ -1,4 +1,4 @@
-"""Pictures of every page for the manual: `make screenshots` runs this, and nothing else does.
+"""Pictures of pages for the manual: `make screenshots` runs this, and nothing else does; others make their own.
 
 The parts are played by `console_process.py`; each picture is a PNG of at most 150 kB.
 """
@@ -76,9 +76,6 @@ def test_pictures_of_every_page(chromium: Browser, station: Inspected) -> None:
         ("part-phone", f"/parts/{part}", PHONE, "light", "en"),
         ("similar", f"/parts/{part}/similar/top/0", DESK, "light", "en"),
         ("review", "/review", DESK, "light", "en"),
-        ("statistics", "/statistics", DESK, "light", "en"),
-        ("recipes", "/recipes", DESK, "light", "en"),
-        ("teach", "/teach", DESK, "light", "en"),
         ("people", "/people", DESK, "light", "en"),
     ):
         if name == "live-alarm":
