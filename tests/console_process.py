@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -194,12 +195,16 @@ class ConsoleProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.database = str(storage_.environment["ANDON_DATABASE_URL"])
-        self.credentials: dict[str, str] = {}  # of an administrator's token
         self.station = write_station(storage_, ConsoleSection.model_validate({"port": 0} | console))
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @cached_property
+    def credentials(self) -> dict[str, str]:
+        """The header by which an administrator's program is signed in; made when it is first needed."""
+        return signed_in.bearer(self.database, self.home.path)
 
     def start(self, port: int = 0) -> None:
         """Start it on `port`, any if 0, and wait until it says READY=1."""
@@ -219,7 +224,6 @@ class ConsoleProcess:
             raise AssertionError(self.said()) from None
         url = next(str(line["url"]) for line in self.lines()[begin:] if line["event"] == "console")
         self.port = int(url.rstrip("/").rpartition(":")[2])
-        self.credentials = self.credentials or signed_in.bearer(self.database, self.home.path)
 
     def fail(self) -> int:
         """Start one that is to end by itself; return its exit code."""
