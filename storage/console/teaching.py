@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from importlib.util import find_spec
 from pathlib import Path as File
 from typing import Annotated, Any, Literal
 
@@ -107,7 +108,8 @@ class Uploaded(BaseModel):
 def lessons_page(console: TheConsole, request: Request) -> Response:
     """Show the lessons, and the way to a new one."""
     views = [(name, camera) for name, one in console.home.read_recipes().items() for camera in one.views]
-    return render(request, "teach.html", here="teach", lessons=console.teaching.lessons.all(), views=views)
+    lessons, able = console.teaching.lessons.all(), find_spec("torch") is not None
+    return render(request, "teach.html", here="teach", lessons=lessons, views=views, able=able)
 
 
 @router.get("/teach/{lesson_id}", response_class=HTMLResponse, include_in_schema=False)

@@ -29,6 +29,15 @@ from deploy.bench.history import History
 PARTS = 8_000
 ALL = "/statistics?when=all&period=day"
 _PAINTED = """canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"""
+_ONE_POINT = """async () => {
+    const script = [...document.scripts].find(({ src }) => src.endsWith('/statistics.js')).src;
+    const { chart } = await import(new URL('chart.js', script));
+    const lines = [{ label: 'x', values: [1], look: 'value' }];
+    const times = ['2026-01-01T06:00:00Z'];
+    const plot = chart(document.getElementById('control'), { times, lines, format: String });
+    await new Promise(requestAnimationFrame);
+    return [plot.scales.x.min, plot.scales.x.max];
+}"""
 _WEIGHT = """() => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
     .filter((entry) => !entry.name.includes('/api/images/')).reduce((sum, entry) => sum + entry.transferSize, 0)"""
 
@@ -105,6 +114,12 @@ def test_every_figure_is_drawn_and_says_of_how_many_it_is(seen: Shown) -> None:
     assert page.evaluate(_WEIGHT) < 300_000
     page.locator("#control .u-over").hover(position={"x": 400, "y": 100})
     expect(page.locator("#control-pointed")).to_contain_text("n = ")
+
+
+def test_the_axis_of_one_point_is_its_day(seen: Shown) -> None:
+    page = seen.open(ALL)
+    ends = page.evaluate(_ONE_POINT)
+    assert ends[1] - ends[0] == 86_400
 
 
 def test_choices_change_the_figures_and_the_address(seen: Shown) -> None:

@@ -106,6 +106,7 @@ function shade(plot, figure, colour) {
 }
 
 function wider(plot, low, high) {
+  if (plot.data[0].length === 1) return [low - 43200, low + 43200]; // uPlot itself spans years around one point
   const room = (high - low || 3600) * 0.02;
   return [low - room, high + room];
 }
