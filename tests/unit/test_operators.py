@@ -294,13 +294,16 @@ def test_what_engines_round_differently_moves_a_response_by_as_little(name: str)
     assert (cells[0] - cells[1]).abs().max() < 2e-5
 
 
-def test_every_operator_scores_alike_in_torch_and_in_the_graph() -> None:
+@pytest.mark.parametrize(
+    "names", [("otsu", "glcm", "fourier_notch", "template"), pytest.param(NAMES, marks=pytest.mark.slow)]
+)
+def test_every_operator_scores_alike_in_torch_and_in_the_graph(names: tuple[str, ...]) -> None:
     few: dict[str, dict[str, JsonValue]] = {  # of a kind: each step is exported
         "skeleton": {"steps": 1},
         "canny": {"steps": 1},
         "autocorrelation": {"lags_px": [2]},
     }
-    operators: list[JsonValue] = [{"operator": name, **few.get(name, {})} for name in NAMES]
+    operators: list[JsonValue] = [{"operator": name, **few.get(name, {})} for name in names]
     built = detector.load("classical", {"operators": operators, "side_px": 96})[0]
     frames = [image(seed, *size_px)[:, :, None] for seed, size_px in enumerate([(48, 64), (31, 517), (200, 133)])]
     encoder = built.encoder(FrameFormat(1, 48, 64))
