@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import URL, Connection, MetaData, Table, create_engine, literal, make_url, select, text
+from sqlalchemy import URL, Connection, MetaData, Table, create_engine, delete, literal, make_url, select, text
 from sqlalchemy.pool import NullPool
 
 from config import files
@@ -149,6 +149,7 @@ class _Restore:
                 migrate.bring(connection, self._reader.header.revision)
                 verdicts = self._load(connection)
                 migrate.bring(connection, "head")
+                connection.execute(delete(schema.session))  # whoever was signed in then signs in anew
                 noted = anchor.read()
                 verified = audit.verify(connection, {state.AUDIT: noted} if noted else {})
                 state.settle_journal(self._staging / "journal", _cursor(connection, self._staging / "journal"))

@@ -36,11 +36,12 @@ def copy_station(home: Home, station: Station, writer: Writer) -> list[str]:
     """Copy the station file, what its recipes name, and the public keys; return what was not there."""
     missing: list[str] = []
     names: dict[str, Path] = {}
+    in_force = _in_force(home)
     for number, (name, path) in enumerate(station.recipes.items(), 1):
         member = f"recipes/{name if _PLAIN.fullmatch(name) else f'recipe-{number}'}.json"
         names[name] = Path(member)
         try:
-            found = _copy_recipe(recipe.read(path), writer)
+            found = _copy_recipe(in_force.get(name) or recipe.read(path), writer)
         except ConfigurationError as error:
             missing.append(f"recipe {name!r}: {error}")
         else:
@@ -53,6 +54,14 @@ def copy_station(home: Home, station: Station, writer: Writer) -> list[str]:
     if (home.path / AUDIT).exists():
         writer.add(AUDIT, (home.path / AUDIT).read_bytes())
     return missing
+
+
+def _in_force(home: Home) -> dict[str, Recipe]:
+    """Return what people have put in force instead of what the files say, as far as it can be read."""
+    try:
+        return home.read_recipes()
+    except ConfigurationError:
+        return {}  # then each file is read by itself, and told of
 
 
 def copy_journal(home: Home, writer: Writer, meter: Meter) -> None:

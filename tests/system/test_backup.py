@@ -33,6 +33,7 @@ from config import recipe
 from config.errors import EXIT_CONFIGURATION, AndonError, ConfigurationError, InputError, StoreError
 from config.home import Home
 from config.messages import Evidence
+from config.recipe import Recipe
 from config.station import RetentionSection, Station, StorageSection
 from deploy.backup import backup as taking
 from deploy.backup import restore as putting
@@ -186,7 +187,7 @@ class Taken:
     def __init__(self, folder: Path, running: Path, stopped: Path, station: Station, key: bytes) -> None:
         self.folder, self.running, self.stopped = folder, running, stopped
         self.station, self.key = station, key
-        self.content = recipe.content(station.read_recipes()["demo"])
+        self.content = recipe.content(adopted(station))
         self.bundle = station.read_recipes()["demo"].views["top"].bundle.read_bytes()
 
 
@@ -209,6 +210,13 @@ def taken(running_servers: Servers, folder: Path) -> Iterator[Taken]:
         station = _with_recipe(line.home, folder)
         line.start()
         _send(line, 200)
+        with asked(postgres.url) as connection:
+            connection.execute(text("INSERT INTO person (name, role, password) VALUES ('ada', 'ADMIN', '')"))
+            connection.execute(text("INSERT INTO session (digest, person, ends_at) VALUES ('s', 'ada', 'infinity')"))
+            connection.execute(
+                text("INSERT INTO token (digest, name, person, role) VALUES ('t', 't', 'ada', 'ADMIN')")
+            )
+            connection.commit()
         back_up(home, postgres.url, folder / "running.tar", "tester", quiet)
         line.stop()
         postgres.stop()
@@ -242,7 +250,17 @@ def _with_recipe(home: Home, folder: Path) -> Station:
     )
     station = home.read_station().model_copy(update={"recipes": {"demo": folder / "demo.toml"}})
     home.write_station(station)
+    versions = home.versions()
+    in_force = versions.begin(home.read_run().run_id, station)
+    versions.adopt("demo", versions.copy(adopted(station)), recipe.digest(recipe.content(in_force["demo"])))
     return station
+
+
+def adopted(station: Station) -> Recipe:
+    """What a person has put in force at the console: another version than the recipe's file says."""
+    found = station.read_recipes()["demo"]
+    view = found.views["top"].model_copy(update={"reject_above": 3.0})
+    return found.model_copy(update={"version": 2, "views": {"top": view}})
 
 
 def _send(line: Storage, parts: int) -> None:
@@ -300,6 +318,8 @@ def test_restored_station_has_all_its_files(
     assert not list(home.path.rglob("*.pem"))
     with embedded(home) as url:
         assert_whole(url, range(200))
+        assert rows(url, "SELECT count(*) FROM token") == [(1,)]
+        assert rows(url, "SELECT count(*) FROM session") == [(0,)]  # whoever was signed in signs in anew
         before = [] if which == "running" else [("backup.made", "running.tar")]
         noted_acts = rows(url, "SELECT action, subject FROM audit ORDER BY number")
         assert noted_acts == [*before, ("backup.restored", file.name)]
