@@ -213,9 +213,7 @@ def taken(running_servers: Servers, folder: Path) -> Iterator[Taken]:
         with asked(postgres.url) as connection:
             connection.execute(text("INSERT INTO person (name, role, password) VALUES ('ada', 'ADMIN', '')"))
             connection.execute(text("INSERT INTO session (digest, person, ends_at) VALUES ('s', 'ada', 'infinity')"))
-            connection.execute(
-                text("INSERT INTO token (digest, name, person, role) VALUES ('t', 't', 'ada', 'ADMIN')")
-            )
+            connection.execute(text("INSERT INTO token (digest, name, person, role) VALUES ('t', 't', 'ada', 'ADMIN')"))
             connection.commit()
         back_up(home, postgres.url, folder / "running.tar", "tester", quiet)
         line.stop()
