@@ -36,7 +36,7 @@ from storage.query.scope import Scope, scope
 from storage.schema import SOUGHT, SOUGHT_DEFECT, defect, tally, verdict
 
 FEW = 400  # rows of an index that are looked at at once, wherever in time they are
-FIRST, NEXT = 250, 10_000  # rows of a chunk
+FIRST, NEXT = 250, 8_000  # rows of a chunk
 _HOUR, _WEEK = timedelta(hours=1), timedelta(weeks=1)
 _TICK = timedelta(microseconds=1)  # of the database's clock
 _HOURS = 64  # in the first question to the tallies; four times as many in the next ones

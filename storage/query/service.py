@@ -46,7 +46,7 @@ CONNECT = {
 _POOL_S = 5.0
 _STATEMENTS = 1500  # that are kept as they are written: each combination of filters has a handful of its own
 _LATEST_RUNS = 100
-_FOR_A_PAGE = 6_000  # rows that are looked at for one answer
+_FOR_A_PAGE = 5_000  # rows that are looked at for one answer
 
 
 class ViewMap(NamedTuple):
