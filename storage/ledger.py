@@ -12,7 +12,7 @@ from storage import audit
 from storage.chain import Head
 from storage.failures import translated
 
-_CONNECT = {"connect_timeout": 2, "tcp_user_timeout": 5000, "options": "-c statement_timeout=5000"}
+_CONNECT = {"connect_timeout": 2, "tcp_user_timeout": 5000, "options": "-c statement_timeout=15000"}
 
 
 class Change:

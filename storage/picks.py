@@ -11,17 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import URL, Connection, and_, create_engine, delete, func, literal, select, tuple_
+from sqlalchemy import URL, Connection, and_, delete, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from config.errors import InputError
 from storage import audit, partitions
-from storage.failures import translated
+from storage.ledger import Ledger
 from storage.reviews import named_class, stored_at
 from storage.schema import WHOLE, image, pick, verdict, view
 
 LARGEST_PAGE = 200
-_CONNECT = {"connect_timeout": 3, "application_name": "andon picks", "options": "-c statement_timeout=15000"}
 _COLUMNS = ("part_id", "camera", "trigger_time", "product", "good", "defect_class", "person", "picked_at")
 
 
@@ -66,12 +65,11 @@ class Picks:
 
     def __init__(self, url: URL | str, folder: Path) -> None:
         """Remember where things are; the first call connects."""
-        self._engine = create_engine(url, pool_size=1, max_overflow=2, pool_pre_ping=True, connect_args=_CONNECT)
-        self._anchor = audit.Anchor(folder)
+        self._ledger = Ledger(url, folder, "picks")
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._ledger.close()
 
     def add(self, part_id: str, camera: str, person: str, defect_class: str | None = None) -> Pick:
         """Pick a view as good, or as one of a class of defects; picked before, it is from now on what is said now.
@@ -79,35 +77,32 @@ class Picks:
         Raise InputError where there is no such view, or not every pixel of it is kept.
         """
         said = {"good": defect_class is None, "defect_class": defect_class and named_class(defect_class)}
-        with translated(), self._engine.connect() as connection:
-            with connection.begin():
-                partitions.hold(connection)
-                time = stored_at(connection, part_id, camera)
-                _check_pixels(connection, part_id, camera, time)
-                before = _said(connection, part_id, camera)
-                product = connection.execute(
-                    select(verdict.c.product).where(verdict.c.part_id == part_id, verdict.c.trigger_time == time)
-                ).scalar_one()
-                values = {"part_id": part_id, "camera": camera, "trigger_time": time, "product": product}
-                values |= {**said, "person": audit.printable("person", person, audit.LONGEST_NAME)}
-                changed = {**said, "person": person, "picked_at": func.now()}
-                placed = insert(pick).values(values).on_conflict_do_update(constraint=pick.primary_key, set_=changed)
-                made = connection.execute(placed.returning(*(pick.c[name] for name in _COLUMNS))).mappings().one()
-                action = "pick.changed" if before else "pick.added"
-                entered = audit.append(connection, person, action, part_id, before, {"camera": camera, **said})
-            self._anchor.note(connection, entered)
+        with self._ledger.changing() as change:
+            connection = change.connection
+            partitions.hold(connection)
+            time = stored_at(connection, part_id, camera)
+            _check_pixels(connection, part_id, camera, time)
+            before = _said(connection, part_id, camera)
+            product = connection.execute(
+                select(verdict.c.product).where(verdict.c.part_id == part_id, verdict.c.trigger_time == time)
+            ).scalar_one()
+            values = {"part_id": part_id, "camera": camera, "trigger_time": time, "product": product}
+            values |= {**said, "person": audit.printable("person", person, audit.LONGEST_NAME)}
+            changed = {**said, "person": person, "picked_at": func.now()}
+            placed = insert(pick).values(values).on_conflict_do_update(constraint=pick.primary_key, set_=changed)
+            made = connection.execute(placed.returning(*(pick.c[name] for name in _COLUMNS))).mappings().one()
+            action = "pick.changed" if before else "pick.added"
+            change.enter(person, action, part_id, before, {"camera": camera, **said})
         return Pick(**made)
 
     def remove(self, part_id: str, camera: str, person: str) -> None:
         """Take a pick back; raise InputError where there is none."""
-        with translated(), self._engine.connect() as connection:
-            with connection.begin():
-                before = _said(connection, part_id, camera)
-                if before is None:
-                    raise InputError(f"{part_id}, camera {camera!r:.100}: is not picked")
-                connection.execute(delete(pick).where(pick.c.part_id == part_id, pick.c.camera == camera))
-                entered = audit.append(connection, person, "pick.removed", part_id, before, None)
-            self._anchor.note(connection, entered)
+        with self._ledger.changing() as change:
+            before = _said(change.connection, part_id, camera)
+            if before is None:
+                raise InputError(f"{part_id}, camera {camera!r:.100}: is not picked")
+            change.connection.execute(delete(pick).where(pick.c.part_id == part_id, pick.c.camera == camera))
+            change.enter(person, "pick.removed", part_id, before, None)
 
     def page(
         self, product: str | None = None, camera: str | None = None, after: str | None = None, limit: int = 50
@@ -123,7 +118,7 @@ class Picks:
             wanted = wanted.where(pick.c.camera == camera)
         if after is not None:
             wanted = wanted.where(tuple_(*key) < tuple_(*map(literal, _read(after))))
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             found = [Pick(**row) for row in connection.execute(wanted.limit(limit + 1)).mappings()]
         return PickPage(picks=tuple(found[:limit]), after=_cursor(found[limit - 1]) if len(found) > limit else None)
 
@@ -132,14 +127,14 @@ class Picks:
         key = (pick.c.product, pick.c.camera)
         good = func.count().filter(pick.c.good)
         wanted = select(*key, good.label("good"), (func.count() - good).label("defective")).group_by(*key)
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             return tuple(PickCounts(**row) for row in connection.execute(wanted.order_by(*key)).mappings())
 
     def of(self, part_ids: list[str]) -> dict[str, tuple[Pick, ...]]:
         """Return the picks of those of the parts that have any."""
         wanted = select(*(pick.c[name] for name in _COLUMNS)).where(pick.c.part_id.in_(part_ids))
         found: dict[str, tuple[Pick, ...]] = {}
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             for row in connection.execute(wanted.order_by(pick.c.camera)).mappings():
                 found[row["part_id"]] = (*found.get(row["part_id"], ()), Pick(**row))
         return found

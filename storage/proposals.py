@@ -8,27 +8,24 @@ another one is in force it can only be rejected, and made anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import URL, Connection, create_engine, func, insert, select, update
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, Connection, func, insert, select, update
 
 from config.errors import ConflictError, InputError
 from storage import audit
-from storage.chain import Head
 from storage.differences import Difference, differences
-from storage.failures import translated
+from storage.ledger import Change, Ledger
 from storage.schema import proposal
 from storage.schema import recipe as version
 from storage.sessions import Signed
 
 LONGEST_COMMENT = 2000
-_CONNECT = {"connect_timeout": 3, "application_name": "andon proposals", "options": "-c statement_timeout=15000"}
 _LARGEST_ENTRY = 40_000  # characters of the differences in an entry of the audit trail
 
 
@@ -69,7 +66,6 @@ class Stored(BaseModel):
 Activation = Callable[[str], str]
 """Put a content in force and return the digest that it has there; raise ConflictError or InputError where it cannot."""
 
-_Values = Mapping[str, object] | None
 _COLUMNS = [proposal.c[name] for name in Proposal.model_fields]
 
 
@@ -80,33 +76,32 @@ class Proposals:
     """
 
     def __init__(self, url: URL | str, folder: Path) -> None:
-        """Remember where things are; each call connects."""
-        self._engine = create_engine(url, poolclass=NullPool, connect_args=_CONNECT)
-        self._anchor = audit.Anchor(folder)
+        """Remember where things are; the first call connects."""
+        self._ledger = Ledger(url, folder, "proposals")
 
     def of(self, recipe: str, limit: int = 50) -> list[Proposal]:
         """Return the last proposals for a recipe, newest first."""
         wanted = select(*_COLUMNS).where(proposal.c.recipe == recipe).order_by(proposal.c.number.desc()).limit(limit)
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             return [Proposal(**row) for row in connection.execute(wanted).mappings()]
 
     def get(self, number: int) -> tuple[Proposal, str]:
         """Return a proposal and its content; raise InputError where there is none of this number."""
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             return _get(connection, number)
 
     def versions(self, recipe: str, limit: int = 200) -> list[Stored]:
         """Return the versions that a recipe has had, newest first."""
         columns = [version.c[name] for name in Stored.model_fields]
         wanted = select(*columns).where(version.c.name == recipe)
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             rows = connection.execute(wanted.order_by(version.c.version.desc(), version.c.added_at.desc()).limit(limit))
             return [Stored(**row) for row in rows.mappings()]
 
     def content(self, recipe: str, digest: str) -> str:
         """Return the content of a version; raise InputError where the recipe has had none of this digest."""
         wanted = select(version.c.content).where(version.c.name == recipe, version.c.digest == digest)
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             found: str | None = connection.execute(wanted).scalar_one_or_none()
         if found is None:
             raise InputError(f"{digest!r:.100}: recipe {recipe!r:.80} has had no version of this digest")
@@ -125,7 +120,7 @@ class Proposals:
             "state": Stage.PROPOSED.value,
             "person": audit.printable("person", by.name, audit.LONGEST_NAME),
         }
-        with self._changing() as change:
+        with self._ledger.changing() as change:
             row = change.connection.execute(insert(proposal).values(values).returning(*_COLUMNS)).mappings().one()
             made = Proposal(**row)
             before, after = _sides(changed)
@@ -167,27 +162,17 @@ class Proposals:
         """Put an earlier version in force again, as `activate` does."""
         content = self.content(recipe, digest)
         was, will = _sides(differences(before, content))
-        with self._changing() as change:
+        with self._ledger.changing() as change:
             said = {"digest": digest, "comment": _comment(comment)}
             change.enter(by.person.name, "recipe.rolled_back", recipe, was, said | will)
             activation(content)
 
     @contextmanager
-    def _changing(self) -> Iterator[_Change]:
-        """Give a transaction, and note its audit entry once it is committed."""
-        with translated(), self._engine.connect() as connection:
-            change = _Change(connection)
-            with connection.begin():
-                yield change
-            if change.entered is not None:
-                self._anchor.note(connection, change.entered)
-
-    @contextmanager
     def _deciding(
         self, number: int, needed: Stage | None, wanted: Stage, by: str | None
-    ) -> Iterator[tuple[_Change, Proposal, str]]:
+    ) -> Iterator[tuple[Change, Proposal, str]]:
         """Give a proposal that nobody else can change meanwhile, and bring it to the stage `wanted`."""
-        with self._changing() as change:
+        with self._ledger.changing() as change:
             found, content = _get(change.connection, number, lock=True)
             open_ = {Stage.PROPOSED, Stage.APPROVED} if needed is None else {needed}
             if found.state not in open_:
@@ -198,18 +183,6 @@ class Proposals:
                 values |= {"decided_by": by, "decided_at": func.now()}
             change.connection.execute(update(proposal).where(proposal.c.number == number).values(values))
             yield change, found, content
-
-
-class _Change:
-    """A transaction that is open, and the entry that speaks of it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.entered: Head | None = None
-
-    def enter(self, who: str, action: str, subject: str, before: _Values, after: _Values) -> None:
-        """Enter the change into the audit trail."""
-        self.entered = audit.append(self.connection, who, action, subject, before, after)
 
 
 def _get(connection: Connection, number: int, *, lock: bool = False) -> tuple[Proposal, str]:

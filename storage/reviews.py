@@ -7,26 +7,24 @@ the audit trail.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import URL, Connection, RowMapping, create_engine, delete, insert, select
+from sqlalchemy import URL, Connection, RowMapping, delete, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_once
 
 from config.errors import InputError
 from storage import audit, partitions
-from storage.chain import Head
-from storage.failures import translated
+from storage.ledger import Change, Ledger
 from storage.schema import defect, hold, review, verdict, view
 
 LONGEST_COMMENT = 2000
 LONGEST_REASON = 500
 _CLASS = re.compile(r"\w[\w-]{0,63}")  # also the name of a folder in an export
-_CONNECT = {"connect_timeout": 3, "application_name": "andon reviews", "options": "-c statement_timeout=15000"}
 
 
 class Finding(StrEnum):
@@ -78,12 +76,11 @@ class Reviews:
 
     def __init__(self, url: URL | str, folder: Path) -> None:
         """Remember where things are; the first call connects."""
-        self._engine = create_engine(url, pool_size=1, max_overflow=3, pool_pre_ping=True, connect_args=_CONNECT)
-        self._anchor = audit.Anchor(folder)
+        self._ledger = Ledger(url, folder, "reviews")
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._ledger.close()
 
     def add(
         self,
@@ -149,40 +146,18 @@ class Reviews:
 
     def of(self, part_id: str) -> tuple[list[Review], Hold | None]:
         """Return what people said of a part, oldest first, and its hold."""
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             found = connection.execute(
                 select(review).where(review.c.part_id == _id(part_id)).order_by(review.c.number)
             ).mappings()
             return [Review(**row) for row in found], _hold(connection, part_id)
 
     @contextmanager
-    def _changing(self) -> Iterator[_Change]:
-        """Give a transaction in which no partition goes, and note its audit entry once it is committed."""
-        with translated(), self._engine.connect() as connection:
-            change = _Change(connection)
-            with connection.begin():
-                partitions.hold(connection)
-                yield change
-            if change.entered is not None:
-                self._anchor.note(connection, change.entered)
-
-
-class _Change:
-    """A transaction that is open, and the entry that speaks of it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.entered: Head | None = None
-
-    def enter(
-        self,
-        who: str,
-        action: str,
-        part_id: str,
-        before: Mapping[str, object] | None,
-        after: Mapping[str, object] | None,
-    ) -> None:
-        self.entered = audit.append(self.connection, who, action, part_id, before, after)
+    def _changing(self) -> Iterator[Change]:
+        """Give a transaction in which no partition goes."""
+        with self._ledger.changing() as change:
+            partitions.hold(change.connection)
+            yield change
 
 
 def stored_at(connection: Connection, part_id: str, camera: str | None = None, region: int | None = None) -> datetime:

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import URL, create_engine, select
+from sqlalchemy import URL, select
 
 from config import files, recipe
 from config.errors import ImageLostError, InputError
 from config.lessons import SWITCHING, WORKING, Collecting, Fitting, Lesson, Lessons, Release, Shadowing, State
-from storage import audit, uploads
-from storage.failures import translated
+from storage import uploads
+from storage.ledger import Ledger
 from storage.schema import pick
 
 if TYPE_CHECKING:
     from config.home import Home
     from storage.query import QueryService
 
-_CONNECT = {"connect_timeout": 3, "application_name": "andon teaching", "options": "-c statement_timeout=15000"}
 _ADDABLE = frozenset({State.COLLECTING, State.READY, State.FITTED, State.FAILED})
 _UPLOAD_FREE_BYTES = 500_000_000  # of the disk stay free of what people bring
 
@@ -47,14 +45,13 @@ class Teaching:
 
     def __init__(self, url: URL | str, home: Home) -> None:
         """Remember where things are; the first change connects."""
-        self._engine = create_engine(url, pool_size=1, max_overflow=3, pool_pre_ping=True, connect_args=_CONNECT)
-        self._anchor = audit.Anchor(Path(home.path))
+        self._ledger = Ledger(url, home.path, "teaching")
         self._home = home
         self.lessons = Lessons(home.path, home.runtime)
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._ledger.close()
 
     def begin(self, by: str, recipe_name: str, camera: str, collecting: Collecting) -> Lesson:
         """Begin a lesson for one camera's view of a recipe, and collect."""
@@ -80,11 +77,9 @@ class Teaching:
                 collecting=collecting,
             )
 
-        with translated(), self._engine.connect() as connection:
-            with connection.begin():
-                lesson = self.lessons.begin(made)
-                head = audit.append(connection, by, "lesson.begun", lesson.id, None, _said(lesson))
-            self._anchor.note(connection, head)
+        with self._ledger.changing() as change:
+            lesson = self.lessons.begin(made)
+            change.enter(by, "lesson.begun", lesson.id, None, _said(lesson))
         return lesson
 
     def collect(self, by: str, lesson_id: str, collecting: Collecting) -> Lesson:
@@ -198,7 +193,7 @@ class Teaching:
         lesson = self.lessons.read(lesson_id)
         _insist_addable(lesson)
         wanted = select(pick).where(pick.c.product == lesson.product, pick.c.camera == lesson.camera)
-        with translated(), self._engine.connect() as connection:
+        with self._ledger.reading() as connection:
             rows = connection.execute(wanted.order_by(pick.c.picked_at.desc()).limit(2000)).all()
         counts = dict.fromkeys(Picked._fields, 0)
         shape = self._shape(lesson_id)
@@ -233,11 +228,9 @@ class Teaching:
         lesson = self.lessons.read(lesson_id)
         if lesson.state in WORKING | SWITCHING:
             raise InputError(f"lesson {lesson_id}: is {lesson.state}: that has to end first")
-        with translated(), self._engine.connect() as connection:
-            with connection.begin():
-                head = audit.append(connection, by, "lesson.removed", lesson_id, _said(lesson), None)
-                self.lessons.remove(lesson_id)
-            self._anchor.note(connection, head)
+        with self._ledger.changing() as change:
+            change.enter(by, "lesson.removed", lesson_id, _said(lesson), None)
+            self.lessons.remove(lesson_id)
 
     def _to(self, by: str, lesson_id: str, state: State, action: str, **changes: object) -> Lesson:
         return self._change(by, lesson_id, action, lambda lesson: lesson.to(state, datetime.now(UTC), **changes))
@@ -252,14 +245,11 @@ class Teaching:
     ) -> Lesson:
         """Change a lesson under its lock; the entry is committed once the lesson's file is written."""
         self.lessons.read(lesson_id)
-        with translated(), self._engine.connect() as connection:
-            with connection.begin(), self.lessons.changing(lesson_id) as write:
-                before = self.lessons.read(lesson_id)
-                after = what(before)
-                said = {**_said(after), **(more or {})}
-                head = audit.append(connection, by, action, lesson_id, _said(before), said)
-                write(after)
-            self._anchor.note(connection, head)
+        with self._ledger.changing() as change, self.lessons.changing(lesson_id) as write:
+            before = self.lessons.read(lesson_id)
+            after = what(before)
+            change.enter(by, action, lesson_id, _said(before), {**_said(after), **(more or {})})
+            write(after)
         return after
 
     def _shape(self, lesson_id: str) -> tuple[int, int, int] | None:
