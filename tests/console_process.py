@@ -306,6 +306,23 @@ class Inspected:
     console: ConsoleProcess
     line: Line
 
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Let the processes that are played say every second that they are well."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(1):
+                self.line.beat()
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
 
 @contextlib.contextmanager
 def inspected(servers: Servers) -> Iterator[Inspected]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,17 +38,8 @@ def station(running_servers: Servers) -> Iterator[Inspected]:
             judgement = FAULT if number == 31 else _PARTS[number % len(_PARTS)]
             made.line.part(judgement, "bracket" if number % 3 else "board")
         until(lambda: made.console.json("/api/counts")["total"] == 60, made.console.said)
-        ended = threading.Event()
-        beating = threading.Thread(target=_beat, args=(made, ended))
-        beating.start()
-        yield made
-        ended.set()
-        beating.join()
-
-
-def _beat(station: Inspected, ended: threading.Event) -> None:
-    while not ended.wait(1):
-        station.line.beat()
+        with made.beating():
+            yield made
 
 
 def test_pictures_of_every_page(chromium: Browser, station: Inspected) -> None:

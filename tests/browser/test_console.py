@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -66,17 +65,8 @@ def station(running_servers: Servers) -> Iterator[Inspected]:
         for _ in range(24):
             made.line.part(REJECT, "board")
         until(lambda: made.console.json("/api/counts")["total"] == 30, made.console.said)
-        ended = threading.Event()
-        beating = threading.Thread(target=_beat, args=(made, ended))
-        beating.start()
-        yield made
-        ended.set()
-        beating.join()
-
-
-def _beat(station: Inspected, ended: threading.Event) -> None:
-    while not ended.wait(1):
-        station.line.beat()
+        with made.beating():
+            yield made
 
 
 def watch(browser: Browser, station: Inspected, scheme: str, size: tuple[int, int]) -> Iterator[Watched]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,17 +56,8 @@ def station(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) 
         path.write_bytes(archive.pack({"golden/0.png": encode_png(frame)}))
         Library(made.console.database, made.console.home.path).register("test", {}, {DIGEST: BundleFile("cap", path)})
         until(lambda: made.console.json("/api/counts")["total"] == 6, made.console.said)
-        ended = threading.Event()
-        beating = threading.Thread(target=_beat, args=(made, ended))
-        beating.start()
-        yield made
-        ended.set()
-        beating.join()
-
-
-def _beat(station: Inspected, ended: threading.Event) -> None:
-    while not ended.wait(1):
-        station.line.beat()
+        with made.beating():
+            yield made
 
 
 def _context(
