@@ -65,13 +65,13 @@ $(VENV)/.teach: $(VENV)/.runtime
 
 $(VENV)/.dev: $(VENV)/bin/python $(FILES)
 	@echo "installing the development environment (torch: a few minutes, once) …"
-	@$(PIP) install --constraint constraints.txt --editable ".[cpu,openvino,embedded,s3,parquet,sparkplug,opcua,s7,ethernetip,train,dev]"
+	@$(PIP) install --constraint constraints.txt --editable ".[cpu,openvino,embedded,s3,parquet,sparkplug,opcua,oidc,s7,ethernetip,train,dev]"
 	@touch $@ $(VENV)/.runtime $(VENV)/.teach
 
 # Independent peers of the tests. From Debian: Chromium looks at the console, mbpoll (libmodbus) reads what the PLC driver wrote,
 # mosquitto carries what is reported.
 # From npm: node-opcua (MIT) is the PLC of the OPC UA driver, nodes7 (MIT) reads what the S7 driver wrote, axe-core (MPL-2.0, in
-# tests only) tells whether everybody can use the console's pages.
+# tests only) tells whether everybody can use the console's pages, oidc-provider (MIT) vouches for who signs in.
 # From the registry of Python: snap7 in C++ (LGPL-3) is the PLC of the S7 driver; only its library is loaded, beside python-snap7 3.
 # Where they cannot be had, their tests skip and say so.
 $(VENV)/.peers: $(VENV)/bin/python Makefile
@@ -81,8 +81,8 @@ $(VENV)/.peers: $(VENV)/bin/python Makefile
 	  echo "installing$$missing for the tests …"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
 	    >/dev/null 2>&1 || echo "not to be had:$$missing: their tests will be skipped"; fi
-	@command -v npm >/dev/null || echo "npm is not to be had: the tests against node-opcua, nodes7 and axe-core will be skipped"; \
-	! command -v npm >/dev/null || for peer in node-opcua@2.182.2 nodes7@0.3.18 axe-core@4.10.3; do \
+	@command -v npm >/dev/null || echo "npm is not to be had: the tests against node-opcua, nodes7, axe-core and oidc-provider will be skipped"; \
+	! command -v npm >/dev/null || for peer in node-opcua@2.182.2 nodes7@0.3.18 axe-core@4.10.3 oidc-provider@9.13.3; do \
 	  test -d $(NPM)/node_modules/$${peer%@*} || { \
 	  echo "installing $$peer for the tests (once for each user) …"; mkdir -p $(NPM); \
 	  npm install --prefix $(NPM) --no-audit --no-fund --loglevel=error $$peer >/dev/null 2>&1 \

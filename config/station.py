@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from config import files, gates, recipe, shifts
 from config.errors import ConfigurationError
 from config.gates import BeltSection, EncoderSection, GateSection, IoSection
+from config.oidc import OidcSection, is_loopback
 from config.recipe import Recipe
 from config.shifts import Shift
 
@@ -117,6 +118,13 @@ class ConsoleSection(Section):
     port: int = Field(default=8080, ge=0, le=65535)  # 0: any that is free
     four_eyes: bool = False  # a proposal of a recipe's next version is approved by another person than made it
     url: str | None = Field(default=None, pattern=r"^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$")
+    oidc: OidcSection | None = None
+
+    @model_validator(mode="after")
+    def _the_provider_sends_people_back(self) -> Self:
+        if self.oidc is not None and self.url is None and not is_loopback(self.host):
+            raise ValueError("oidc needs url: the address that the provider sends people back to")
+        return self
 
 
 class SampleSection(Section):

@@ -151,6 +151,8 @@ def _by(arguments: argparse.Namespace) -> str:
 def _state(member: Member) -> str:
     if member.disabled:
         return "kept out"
+    if member.provided:
+        return "by the provider"
     return "one-time password" if member.must_change else "active"
 
 

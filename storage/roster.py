@@ -21,8 +21,9 @@ from storage.people import Role
 from storage.schema import person, session
 
 FIRST = "admin"
+PROVIDER = "provider"  # as the audit trail names it
 _NAME = re.compile(r"[^\W_][\w.@-]{0,63}")
-_OTHERS = {"nobody", "supervisor"}  # who the audit trail names, and no person is
+_OTHERS = {"nobody", PROVIDER, "supervisor"}  # who the audit trail names, and no person is
 
 
 class Member(BaseModel):
@@ -33,6 +34,7 @@ class Member(BaseModel):
     role: Role
     disabled: bool
     must_change: bool  # has a one-time password
+    provided: bool  # signs in by the OpenID Connect provider, and has no password
     added_at: datetime
     seen_at: datetime | None  # in a session that has not ended
 
@@ -93,11 +95,16 @@ class Roster:
             change.enter(by, action, found["name"], {"disabled": not disabled}, {"disabled": disabled})
 
     def reset(self, name: str, by: str) -> str:
-        """Give a person a one-time password and return it; their sessions end."""
+        """Give a person a one-time password and return it; their sessions end.
+
+        Raise InputError for who signs in by the provider.
+        """
         password = passwords.one_time()
         encoded = passwords.encode(password)
         with self._ledger.changing() as change:
             found = _locked(change, name)
+            if found["subject"] is not None:
+                raise InputError(f"{found['name']}: signs in by the provider, and has no password")
             change.connection.execute(
                 update(person).where(person.c.name == found["name"]).values(password=encoded, must_change=True)
             )
@@ -170,6 +177,7 @@ def _member(row: RowMapping) -> Member:
         role=Role(row["role"]),
         disabled=row["disabled"],
         must_change=row["must_change"],
+        provided=row["subject"] is not None,
         added_at=row["added_at"],
         seen_at=row["last"],
     )

@@ -23,6 +23,7 @@ from decimal import Decimal
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     ColumnElement,
     DateTime,
@@ -332,10 +333,12 @@ person = Table(
     metadata,
     Column("name", _key(), primary_key=True),
     Column("role", _key(), nullable=False),  # VIEWER, OPERATOR, ENGINEER or ADMIN
-    Column("password", Text, nullable=False),  # as Argon2 encodes it
+    Column("password", Text),  # as Argon2 encodes it
+    Column("subject", _key(), unique=True),  # whom the OpenID Connect provider vouches for: issuer and identifier
     Column("must_change", Boolean, nullable=False, server_default=text("false")),
     Column("disabled", Boolean, nullable=False, server_default=text("false")),
     Column("added_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("(password IS NULL) <> (subject IS NULL)", name="person_is_known_by_one"),
 )
 
 session = Table(

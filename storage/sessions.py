@@ -1,7 +1,8 @@
 """Who is signed in: browsers by a session, programs by a token. Of both only SHA-256 is stored.
 
-A session ends when nobody has used it for IDLE, after LONGEST in any case, when its person signs out, changes the
-password or is kept out. What a person may do is looked up at every use: a change of role counts at once.
+A session ends when nobody has used it for IDLE, after LONGEST in any case (VOUCHED, where the provider vouched), when
+its person signs out, changes the password or is kept out. What a person may do is looked up at every use: a change of
+role counts at once.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from sqlalchemy import RowMapping, delete, func, insert, select, update
 
 from config.errors import InputError
 from storage import passwords
-from storage.ledger import Ledger
+from storage.ledger import Change, Ledger
 from storage.people import Person, Role
 from storage.roster import name_of
 from storage.schema import person, session, token
+from storage.vouched import Refusal, Vouched, admit
 
 IDLE = timedelta(hours=12)
 LONGEST = timedelta(days=30)
+VOUCHED = timedelta(days=1)  # for so long at most the provider's word counts
 _NOTED = timedelta(minutes=1)  # how exactly the last use is known
 MARK = "andon_"  # how every token begins, so that one that leaked is found
 
@@ -33,7 +36,16 @@ class Signed:
     name: str
     person: Person  # as it acts, and as the audit trail names it
     must_change: bool = False  # the one-time password, before anything else
+    provided: bool = False  # by the OpenID Connect provider: there is no password
     token: str | None = None  # the token's name, where it is a program
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Whose session began, and its secret."""
+
+    name: str
+    secret: str
 
 
 class Sessions:
@@ -63,21 +75,24 @@ class Sessions:
 
         `encoded`: the password that was the proof, which must still be the person's. What has ended is removed.
         """
-        secret = secrets.token_urlsafe(32)
         with self._ledger.changing() as change:
-            connection = change.connection
             proved = (person.c.name == known, person.c.password == encoded, ~person.c.disabled)
-            row = connection.execute(select(person.c.name).where(*proved).with_for_update()).one_or_none()
-            if row is None:
+            wanted = select(person.c.name).where(*proved).with_for_update()
+            if change.connection.execute(wanted).one_or_none() is None:
                 return None
-            over = session.c.ends_at <= func.now()
-            connection.execute(delete(session).where(over | (session.c.seen_at <= func.now() - IDLE)))
-            if before is not None:
-                connection.execute(delete(session).where(session.c.digest == digest(before)))
-            values = {"digest": digest(secret), "person": known, "ends_at": func.now() + LONGEST}
-            connection.execute(insert(session).values(values))
+            secret = _begin(change, known, LONGEST, before)
             change.enter(known, "person.signed_in", known, None, {"address": address})
         return secret
+
+    def admit(self, vouched: Vouched, address: str, before: str | None = None) -> Admitted | Refusal:
+        """Begin a session of somebody whom the provider vouches for, who is made if need be; or tell why not."""
+        with self._ledger.changing() as change:
+            name = admit(change, vouched)
+            if isinstance(name, Refusal):
+                return name
+            secret = _begin(change, name, VOUCHED, before)
+            change.enter(name, "person.signed_in", name, None, {"address": address, "by": "the provider"})
+        return Admitted(name, secret)
 
     def of_session(self, secret: str, *, used: bool) -> Signed | None:
         """Return who a session belongs to; None where it has ended. `used`: a person did something just now."""
@@ -147,6 +162,18 @@ class Sessions:
             change.enter("nobody", "sign_in.throttled", found or "unknown name", None, {"address": address})
 
 
+def _begin(change: Change, name: str, lasts: timedelta, before: str | None) -> str:
+    """Make a session in an open transaction and return its secret; remove what has ended, and the one `before`."""
+    secret = secrets.token_urlsafe(32)
+    over = (session.c.ends_at <= func.now()) | (session.c.seen_at <= func.now() - IDLE)
+    change.connection.execute(delete(session).where(over))
+    if before is not None:
+        change.connection.execute(delete(session).where(session.c.digest == digest(before)))
+    values = {"digest": digest(secret), "person": name, "ends_at": func.now() + lasts}
+    change.connection.execute(insert(session).values(values))
+    return secret
+
+
 def digest(secret: str) -> str:
     """Return what is stored of a secret: it has 256 random bits, so that no salt and no slow hash is needed."""
     return hashlib.sha256(secret.encode()).hexdigest()
@@ -154,4 +181,4 @@ def digest(secret: str) -> str:
 
 def _signed(row: RowMapping) -> Signed:
     here = Person(row["name"], Role(row["role"]))
-    return Signed(row["name"], here, must_change=row["must_change"])
+    return Signed(row["name"], here, must_change=row["must_change"], provided=row["subject"] is not None)

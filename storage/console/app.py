@@ -24,6 +24,7 @@ from storage.console import (
     pages,
     people,
     problems,
+    provided,
     recipes,
     review,
     signing,
@@ -65,6 +66,7 @@ def make_app(console: Console) -> FastAPI:
     app.include_router(teaching.router)
     app.include_router(people.router)
     app.include_router(signing.router)
+    app.include_router(provided.router)
     app.include_router(statistics.router)
     app.include_router(pages.router)
     app.mount(assets.PREFIX, assets.Assets())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -13,10 +12,12 @@ from sqlalchemy import URL
 
 from config.home import Home, Run
 from config.messages import Judgement
+from config.oidc import is_loopback
 from config.recipe import Recipe
 from config.station import Station
 from storage.alarms import Alarms
 from storage.console.admission import Admission
+from storage.console.begun import BegunSignIns
 from storage.console.claims import Claims
 from storage.console.golden import Golden
 from storage.console.live import LiveFeed
@@ -31,6 +32,7 @@ from storage.query.recent import RecentPart
 from storage.reviews import Reviews
 
 if TYPE_CHECKING:
+    from storage.console.oidc import Provider
     from storage.console.trials import Trials
 from storage.roster import Roster
 from storage.sessions import Sessions
@@ -87,6 +89,8 @@ class Console:
     sessions: Sessions
     tokens: Tokens
     admission: Admission
+    provider: Provider | None  # that people sign in at, too
+    begun: BegunSignIns
     counters: Counter[str]
     judging: Judging
     library: Library
@@ -98,11 +102,7 @@ class Console:
     @property
     def private(self) -> bool:
         """Whether only this machine reaches it."""
-        host = self.station.console.host
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback(self.station.console.host)
 
     @property
     def demo(self) -> bool:

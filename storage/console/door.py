@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from storage.console.context import Console
     from storage.sessions import Signed
 
-_OPEN = {"/healthz", "/sign-in", "/api/sign-in"}
+BY_PROVIDER = "/sign-in/provider"
+BACK = f"{BY_PROVIDER}/back"
+_OPEN = {"/healthz", "/sign-in", "/api/sign-in", BY_PROVIDER, BACK}
 _OPEN_BELOW = "/static/"
 _TO_CHANGE = {"/password", "/api/password", "/api/sign-out", "/api/me"}  # with a one-time password
 _LOOK_S = 2.0  # whether somebody who follows is still signed in

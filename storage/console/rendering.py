@@ -60,6 +60,7 @@ def render(request: Request, template: str, here: str, **values: object) -> HTML
             private=console.private,
             demo=console.demo,
             person=person,
+            has_password=signed is not None and not signed.provided,
             Role=Role,
             navigation=[
                 entry

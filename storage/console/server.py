@@ -8,23 +8,27 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import uvicorn
 import zmq
 
 from config import bus
-from config.errors import ConfigurationError
+from config.errors import ConfigurationError, MissingExtraError
 from config.home import Home
 from config.log import logger
 from config.messages import Health
+from config.oidc import SECRET
 from config.service import Service, notify
 from config.station import ConsoleSection
 from storage.addresses import database_url, redis_url
 from storage.alarms import Alarms
 from storage.console.admission import Admission
 from storage.console.app import make_app
+from storage.console.begun import BegunSignIns
 from storage.console.board import Keeper
 from storage.console.claims import Claims
 from storage.console.context import Console, Judging
@@ -48,6 +52,9 @@ from storage.shadows import Shadows
 from storage.store import connect
 from storage.teaching import Teaching
 from storage.tokens import Tokens
+
+if TYPE_CHECKING:
+    from storage.console.oidc import Provider  # its library is an extra
 
 _ALIVE_S = 0.5
 _LEAVE_S = 0.15  # for answers on their way; browsers ask again
@@ -90,6 +97,8 @@ class ConsoleServer(Service):
             sessions=sessions,
             tokens=Tokens(ledger),
             admission=Admission(sessions, self.counters),
+            provider=_provider(station.console, self.counters),
+            begun=BegunSignIns(),
             counters=self.counters,
             judging=self._judging,
             library=library,
@@ -182,6 +191,20 @@ class _Forward(logging.Handler):
         """Write one record."""
         detail = {"traceback": self.format(record)} if record.exc_info else {}
         logger().log(record.levelno, record.getMessage(), library=record.name, **detail)
+
+
+def _provider(section: ConsoleSection, counters: Counter[str]) -> Provider | None:
+    """Return the provider that people sign in at; raise ConfigurationError where it cannot be used."""
+    if section.oidc is None:
+        return None
+    try:
+        from storage.console.oidc import Provider  # noqa: PLC0415 - its library is an extra: say which where it is absent
+    except ImportError as error:
+        raise MissingExtraError("sign-in by an OpenID Connect provider ([console.oidc])", "oidc", error) from error
+    secret = os.environ.get(SECRET)
+    if not secret:
+        raise ConfigurationError(f"console.oidc: the client's secret comes from the environment: {SECRET} is not set")
+    return Provider(section.oidc, secret, counters)
 
 
 def _listen(section: ConsoleSection) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -16,7 +17,7 @@ from storage.console import problems
 from storage.console.access import SignedIn
 from storage.console.admission import TooManyTriesError
 from storage.console.context import Console, TheConsole
-from storage.console.door import cookie_name, safe_next
+from storage.console.door import BY_PROVIDER, cookie_name, safe_next
 from storage.console.models import Problem
 from storage.console.rendering import render
 from storage.people import Role
@@ -60,7 +61,6 @@ class SignIn(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     next: str | None = None
-    changed: bool = False
 
 
 @router.get("/sign-in", include_in_schema=False, response_class=HTMLResponse)
@@ -73,7 +73,16 @@ async def sign_in_page(request: Request, console: TheConsole, asked: Annotated[S
         known = None  # the page says that the database is away when somebody tries
     if known is not None:
         return RedirectResponse(wanted, HTTPStatus.SEE_OTHER)
-    return render(request, "sign_in.html", here="", next=wanted, changed=asked.changed)
+    return entrance(request, console, wanted)
+
+
+def entrance(request: Request, console: Console, wanted: str, told: str | None = None) -> Response:
+    """Return the sign-in page, from which one goes on to `wanted`; `told` says why one is here again."""
+    section = console.station.console.oidc
+    provider = (
+        None if section is None else {"label": section.label, "path": f"{BY_PROVIDER}?{urlencode({'next': wanted})}"}
+    )
+    return render(request, "sign_in.html", here="", next=wanted, provider=provider, told=told)
 
 
 @router.post("/api/sign-in", responses=_MANY)
@@ -114,8 +123,9 @@ async def me(signed: SignedIn) -> Me:
 @router.get("/password", include_in_schema=False, response_class=HTMLResponse)
 async def password_page(request: Request, signed: SignedIn) -> Response:
     """Ask for another password."""
-    if signed.token is not None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "a token has no password")
+    if signed.token is not None or signed.provided:
+        what = "a token has no password" if signed.token is not None else "you sign in by the provider: change it there"
+        raise HTTPException(HTTPStatus.NOT_FOUND, what)
     limits = {"shortest": passwords.SHORTEST, "longest": passwords.LONGEST}
     return render(request, "password.html", here="", name=signed.name, must_change=signed.must_change, **limits)
 
@@ -125,6 +135,8 @@ async def change_password(request: Request, console: TheConsole, signed: SignedI
     """Change your own password: all your sessions end, and a new one begins here."""
     if signed.token is not None:
         raise HTTPException(HTTPStatus.FORBIDDEN, "a token does not change passwords: sign in")
+    if signed.provided:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "you sign in by the provider: change your password there")
     try:
         await console.admission.try_password(
             signed.name, lambda: console.roster.change_password(signed.name, said.present, said.wanted)

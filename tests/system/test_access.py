@@ -35,6 +35,7 @@ from storage.tokens import Tokens
 
 COOKIE = "andon-st"
 OPEN = {"/healthz", "/sign-in", "/api/sign-in"}
+OPEN |= {"/sign-in/provider", "/sign-in/provider/back"}  # who goes there is not signed in yet
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 

@@ -35,7 +35,7 @@ for (const row of document.querySelectorAll("#people tbody tr")) {
     before = role.value;
     toast(say("{name} is {role} from now on", { name, role: role.selectedOptions[0].textContent }));
   }, () => { role.value = before; }));
-  row.querySelector(".reset").addEventListener("click", async () => {
+  row.querySelector(".reset")?.addEventListener("click", async () => {
     if (!(await sure(say("A one-time password for {name}?", { name }), say("The present password and all sessions end.")))) return;
     attempt(async () => {
       const made = await send("POST", `${path}/password`);
