@@ -17,9 +17,13 @@ from storage.people import Person, Role
 from storage.sessions import Signed
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "the body cannot be read"},
     401: {"model": Problem, "description": "nobody is signed in"},
     403: {"model": Problem, "description": "the role is too low, or another site asks"},
     413: {"model": Problem, "description": "the body is too large"},
+    415: {"model": Problem, "description": "a page sent a body that is neither JSON nor an upload"},
+    422: {"model": Problem, "description": "a value makes no sense, or does not follow: `detail` names it"},
+    503: {"model": Problem, "description": "PostgreSQL, Redis or the station is away"},
 }
 _BEARER = Depends(  # for the API's description alone: the door has looked already
     HTTPBearer(scheme_name="token", description="with the least role that each asks for", auto_error=False)

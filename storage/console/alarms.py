@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
@@ -13,18 +13,16 @@ from config.events import Severity
 from storage.alarms import LONGEST_COMMENT, Acknowledgement
 from storage.console.access import needs
 from storage.console.context import TheConsole
-from storage.console.models import LiveAlarm, Problem
+from storage.console.models import LiveAlarm
 from storage.console.rendering import render
 from storage.events import LARGEST_PAGE, EventFilter, EventPage
 from storage.people import Person, Role
 
 _PAGE = 50
 _SEVERITIES: tuple[Severity, ...] = ("ALARM", "WARNING", "INFO")
-_WRONG: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "a parameter makes no sense"}}
-_AWAY: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "PostgreSQL or Redis is away"}}
 EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=120, description="an event's id")]
 
-router = APIRouter(tags=["alarms"], responses={**_WRONG, **_AWAY})
+router = APIRouter(tags=["alarms"])
 
 
 class _Asked(BaseModel):

@@ -26,8 +26,6 @@ PartId = Annotated[str, Path(pattern=_NAMED, max_length=120, description="a part
 Camera = Annotated[str, Path(pattern=_NAMED, max_length=32, description="a camera's name in the station file")]
 _KEEP = f"private, max-age={int(timedelta(days=1).total_seconds())}, immutable"
 _LEVELS = 255
-_WRONG: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "a parameter makes no sense"}}
-_AWAY: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "PostgreSQL or Redis is away"}}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "there is no such thing"}}
 _LOST: dict[int | str, dict[str, Any]] = {410: {"model": Problem, "description": "its bytes are lost"}}
 _PICTURE: dict[int | str, dict[str, Any]] = {
@@ -35,7 +33,7 @@ _PICTURE: dict[int | str, dict[str, Any]] = {
 }
 _PNG = b"\x89PNG\r\n\x1a\n"  # how every one begins
 
-router = APIRouter(responses={**_WRONG, **_AWAY})
+router = APIRouter()
 
 
 class PartsQuery(Filter):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
@@ -93,12 +95,17 @@ def make_app(console: Console) -> FastAPI:
 async def _wrong(request: Request, error: Exception) -> Response:
     """Answer what cannot be asked so."""
     if isinstance(error, RequestValidationError):
-        text = "; ".join(
-            f"{'.'.join(str(step) for step in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()
-        )
+        text = "; ".join(_fault(fault) for fault in error.errors())
     else:
         text = str(error)
     return problems.answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, text)
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field, with its name."""
+    if fault["type"] == "json_invalid":
+        return f"body: is no JSON from character {fault['loc'][-1]} on: {fault['ctx']['error']}"
+    return f"{'.'.join(str(step) for step in fault['loc'][1:]) or 'body'}: {fault['msg']}"
 
 
 async def _away(request: Request, error: Exception) -> Response:

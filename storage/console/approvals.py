@@ -19,6 +19,7 @@ from config.messages import Adopt
 from storage.console.access import SignedIn
 from storage.console.context import Console, TheConsole
 from storage.console.drafts import (
+    RESPONSES,
     Digest,
     Engineer,
     InForceContent,
@@ -33,11 +34,17 @@ from storage.console.models import Problem
 from storage.differences import Difference, differences
 from storage.proposals import LONGEST_COMMENT, Activation, Proposal
 
+
+class Superseded(Problem):
+    """Why a change is not made: another version is in force, `changes` lead to it from the one it was based on."""
+
+    in_force: str | None = None
+    changes: tuple[Difference, ...] | None = None
+
+
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "there is no such thing"},
-    409: {"model": Problem, "description": "another version is in force by now, or somebody has decided already"},
-    422: {"model": Problem, "description": "it makes no sense; `faults` name the fields"},
-    503: {"model": Problem, "description": "the database or the station is away"},
+    **RESPONSES,
+    409: {"model": Superseded, "description": "another version is in force by now, or somebody has decided already"},
 }
 router = APIRouter(tags=["recipes"], responses=_RESPONSES)
 

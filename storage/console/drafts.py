@@ -44,13 +44,6 @@ Hours = Annotated[int, Query(ge=1, le=LONGEST_HOURS, description="how far back p
 Viewer = Annotated[Person, needs(Role.VIEWER)]
 Engineer = Annotated[Person, needs(Role.ENGINEER)]
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "there is no such thing"},
-    422: {"model": Problem, "description": "it makes no sense; `faults` name the fields"},
-    503: {"model": Problem, "description": "the database or the station is away"},
-}
-router = APIRouter(tags=["recipes"], responses=_RESPONSES)
-
 
 class _Said(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +54,12 @@ class Fault(_Said):
 
     field: str
     problem: str
+
+
+class Refused(Problem):
+    """Why a recipe is not taken: what is wrong with its content, field by field."""
+
+    faults: tuple[Fault, ...] | None = None
 
 
 class DraftError(InputError):
@@ -79,6 +78,13 @@ class SupersededError(ConflictError):
             f"it is based on {based_on[:19]}, but version {now.version} is in force by now, {now.digest[:19]}"
         )
         self.more: dict[str, object] = {"in_force": now.digest, "changes": [one.model_dump() for one in changes]}
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "there is no such thing"},
+    422: {"model": Refused, "description": "it makes no sense; `faults` name the fields of a content"},
+}
+router = APIRouter(tags=["recipes"], responses=RESPONSES)
 
 
 class Pictured(_Said):

@@ -14,7 +14,6 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from storage.console.context import TheConsole
-from storage.console.models import Problem
 from storage.query.answers import Part
 from storage.query.filters import Filter
 
@@ -23,7 +22,6 @@ _AT_ONCE = 200  # rows; what is in memory is never more than a page of the query
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet's formula begins (OWASP: CSV injection)
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {}}, "description": "UTF-8, one line for each part, newest first"},
-    422: {"model": Problem, "description": "a parameter makes no sense"},
 }
 _COLUMNS = (
     *("part_id", "trigger_time", "station", "line", "run", "sequence", "product", "recipe", "recipe_version"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, Response
@@ -11,20 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage.console.access import needs
 from storage.console.context import TheConsole
-from storage.console.models import Problem
 from storage.console.rendering import render
 from storage.people import Person, Role
 from storage.roster import Member, name_of
 from storage.tokens import LONGEST_DAYS, Token
 
 _LONGEST_NAME = 200
-_WRONG: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "a value makes no sense"}}
-_AWAY: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "PostgreSQL is away"}}
 Admin = Annotated[Person, needs(Role.ADMIN)]
 Name = Annotated[str, Path(max_length=_LONGEST_NAME, description="a person's name")]
 TokenName = Annotated[str, Path(max_length=_LONGEST_NAME, description="a token's name")]
 
-router = APIRouter(tags=["people"], responses={**_WRONG, **_AWAY})
+router = APIRouter(tags=["people"])
 
 
 class _Said(BaseModel):

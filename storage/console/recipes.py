@@ -11,11 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from config import activation
 from storage.console.access import needs
 from storage.console.context import TheConsole
-from storage.console.models import Problem
 from storage.people import Person, Role
 from storage.switching import switch
 
-router = APIRouter(tags=["recipes"], responses={503: {"model": Problem, "description": "the station does not run"}})
+router = APIRouter(tags=["recipes"])
 
 
 class Wanted(BaseModel):

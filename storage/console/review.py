@@ -29,8 +29,6 @@ from storage.reviews import LONGEST_COMMENT, LONGEST_REASON, Finding, Hold, NoSu
 _MOST_AT_ONCE = 20
 _DISPUTED = 12  # on the page of results
 _PICKS = 48  # on a page; each has a thumbnail
-_WRONG: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "a parameter makes no sense"}}
-_AWAY: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "PostgreSQL or Redis is away"}}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "there is no such part"}}
 _Blank = BeforeValidator(lambda value: None if isinstance(value, str) and not value.strip() else value)
 _Name = Annotated[Name | None, _Blank]
@@ -38,7 +36,7 @@ _Time = Annotated[AwareDatetime | None, _Blank]
 Operator = Annotated[Person, needs(Role.OPERATOR)]
 Engineer = Annotated[Person, needs(Role.ENGINEER)]
 
-router = APIRouter(tags=["review"], responses={**_WRONG, **_AWAY})
+router = APIRouter(tags=["review"])
 
 
 class Within(StrEnum):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from storage.console.access import needs
 from storage.console.context import TheConsole
-from storage.console.models import Problem, local
+from storage.console.models import local
 from storage.console.rendering import render
 from storage.people import Person, Role
 from storage.query.filters import Filter, Name
@@ -27,8 +27,6 @@ from storage.query.trends import Chosen, Clock, Measure, Period
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {}}, "description": "JSON, or CSV where `format=csv` asks for it"},
-    422: {"model": Problem, "description": "a parameter makes no sense"},
-    503: {"model": Problem, "description": "PostgreSQL is away"},
 }
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes what begins so for a formula
 

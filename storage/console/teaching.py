@@ -38,15 +38,11 @@ ImageName = Annotated[str, Path(pattern=_NAME, description="what an image is cal
 Side = Annotated[int | None, Query(ge=16, le=1024, description="longer side of a smaller copy")]
 Engineer = Annotated[Person, needs(Role.ENGINEER)]
 
-_WRONG: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "there is nothing of that name"},
-    422: {"model": Problem, "description": "a value makes no sense, or does not follow"},
-    503: {"model": Problem, "description": "PostgreSQL is away"},
-}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "there is nothing of that name"}}
 _PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/jpeg": {}}}}
 _JSON: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}}}}
 
-router = APIRouter(tags=["teaching"], responses=_WRONG)
+router = APIRouter(tags=["teaching"], responses=_UNKNOWN)
 
 
 class _Said(BaseModel):
