@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urljoin, urlsplit
 
+import httpx
 import npm_packages
 import pytest
 import requests
@@ -25,6 +30,10 @@ from sqlalchemy.pool import NullPool
 from storage_process import storage, until
 
 from config.oidc import SECRET
+from storage.console.app import make_app
+from storage.console.begun import BegunSignIns
+from storage.console.context import Console
+from storage.console.oidc import Provider
 from storage.people import Role
 from storage.roster import Roster
 from storage.tokens import Tokens
@@ -385,6 +394,28 @@ def test_tokens_of_who_the_provider_knows_are_tokens_as_others(plant: Plant) -> 
     headers = {"Authorization": f"Bearer {secret}"}
     assert requests.get(f"{plant.url}/api/me", headers=headers, timeout=20).json()["name"] == "ada"
     assert requests.get(f"{plant.url}/password", headers=headers, timeout=20).status_code == 404
+
+
+def test_behind_tls_people_are_sent_back_there(plant: Plant) -> None:
+    url, station = "https://andon.plant.example", plant.console.station
+    section = station.console.model_copy(update={"url": url})
+    assert section.oidc is not None
+    parts = dict.fromkeys(field.name for field in dataclasses.fields(Console))
+    parts |= {"station": station.model_copy(update={"console": section}), "begun": BegunSignIns()}
+    parts |= {"provider": Provider(section.oidc, SHARED, Counter())}
+    app = httpx.ASGITransport(make_app(Console(**parts)))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1:8080") as client:
+            return await client.get("/sign-in/provider")
+
+    with ThreadPoolExecutor(1) as aside:  # Playwright keeps an event loop running in this thread
+        answer = aside.submit(asyncio.run, ask()).result()
+    asked = parse_qs(urlsplit(answer.headers["location"]).query)
+    assert asked["redirect_uri"] == [url + BACK], "whatever Host a browser says"
+    sent = answer.headers["set-cookie"]
+    assert sent.startswith("__Host-andon-st-provider=")
+    assert {"Secure", "HttpOnly", "SameSite=lax", "Path=/"} <= {part.strip() for part in sent.split(";")}
 
 
 def test_no_secret_is_in_the_log_or_the_database(plant: Plant) -> None:
