@@ -28,6 +28,7 @@ class OidcSection(BaseModel):
     claim: _Word = "groups"
     name_claim: _Word = "preferred_username"
     scopes: tuple[_Word, ...] = ("profile",)  # beside openid; many providers tell groups for the scope "groups" alone
+    shared: bool = True  # screens: the provider asks each time who it is, though somebody is signed in there already
     label: str | None = Field(default=None, min_length=1, max_length=60)  # on the button of the sign-in page
 
     @model_validator(mode="after")

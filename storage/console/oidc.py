@@ -89,9 +89,10 @@ class Provider:
 
     def _address(self, state: str, begun: Begun) -> str:
         endpoint = self._look().metadata["authorization_endpoint"]
+        asking = {"prompt": "login"} if self._section.shared else {}
         with self._session(begun.redirect_uri) as session:
             url, _ = session.create_authorization_url(
-                endpoint, state=state, nonce=begun.nonce, code_verifier=begun.verifier
+                endpoint, state=state, nonce=begun.nonce, code_verifier=begun.verifier, **asking
             )
         return str(url)
 

@@ -36,6 +36,7 @@ from storage.console.context import Console
 from storage.console.oidc import Provider
 from storage.people import Role
 from storage.roster import Roster
+from storage.sessions import VOUCHED
 from storage.tokens import Tokens
 
 PROVIDER = Path(__file__).parent.parent / "oidc_provider.cjs"
@@ -118,6 +119,7 @@ class Visitor:
     def __init__(self, plant: Plant, account: str) -> None:
         self.plant, self.account = plant, account
         self.session = requests.Session()
+        self.asked = 0  # by the provider, who it is
 
     def get(self, url: str) -> requests.Response:
         return self.session.get(urljoin(self.plant.url, url), allow_redirects=False, timeout=20)
@@ -131,6 +133,7 @@ class Visitor:
             if answer.is_redirect:
                 answer = self.get(urljoin(answer.url, answer.headers["location"]))
             else:
+                self.asked += 1
                 said = {"account": self.account}
                 answer = self.session.post(answer.url, said, allow_redirects=False, timeout=20)
             assert answer.status_code < 400, answer.text
@@ -210,6 +213,12 @@ def test_a_browser_goes_there_and_comes_back_signed_in(chromium: Browser, plant:
     expect(page.get_by_role("link", name="회사 계정으로 로그인")).to_be_visible()
     context.close()
     assert faults == []
+    engine = create_engine(plant.console.database, poolclass=NullPool)
+    visitor = Visitor(plant, "s-1")
+    visitor.enter()
+    with engine.connect() as connection:
+        longest = connection.scalar(text("SELECT max(ends_at - began_at) FROM session WHERE person = 'ada'"))
+    assert longest == VOUCHED
     assert plant.audited("ada")[:2] == [
         ("provider", "person.added", {"role": "OPERATOR"}),
         ("ada", "person.signed_in", {"address": "127.0.0.1", "by": "the provider"}),
@@ -268,6 +277,7 @@ def test_a_session_that_somebody_planted_is_not_taken_over_and_the_one_before_en
     visitor.get("/sign-in/provider")
     assert visitor.enter().status_code == 200
     assert visitor.session.cookies["andon-st"] != own
+    assert visitor.asked == 2, "somebody else may stand at this screen by now"
     until(lambda: requests.get(f"{plant.url}/api/me", cookies={"andon-st": own}, timeout=20).status_code == 401)
 
 
