@@ -197,7 +197,8 @@ def test_external_servers_are_used_when_they_are_named(new_home, servers):
     engine.dispose()
     registered = [(f"{kind}.registered", name) for kind in ("recipe", "bundle") for name in ("bracket", "cap")]
     assert sorted(entered[:4]) == sorted(registered)
-    assert entered[4:] == [("station.started", "demo"), ("station.stopped", "demo")], "\n".join(map(str, entries))
+    people = [("person.added", "admin")]
+    assert entered[4:] == [("station.started", "demo"), *people, ("station.stopped", "demo")], "\n".join(map(str, entries))
 
 
 def test_kills_while_everything_is_still_starting(home):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config.recipe import ViewRecipe
 from deploy import stations
-from deploy.replay.judges import _rebased
+from deploy.replay.judges import rebased
 from inference.bundle import Bundle
 from inference.keys import TrustStore
 
@@ -22,9 +22,9 @@ def test_zones_keep_places_and_areas_and_lose_the_thresholds_of_the_other_bundle
     ]
     view = ViewRecipe.model_validate({"bundle": "b", "review_above": 1.0, "reject_above": 2.0, "zones": zones})
     calibration = bundle.manifest.calibration
-    own, rim = _rebased(view, bundle, keep_thresholds=False).limits()
+    own, rim = rebased(view, bundle, keep_thresholds=False).limits()
     assert (own.review_above, own.reject_above) == (calibration.review_above, calibration.reject_above)
     assert (rim.review_above, rim.reject_above) == (calibration.review_above, calibration.reject_above)
     assert (rim.minimum_area_px, own.minimum_area_px) == (7, 0)
-    assert _rebased(view, bundle, keep_thresholds=True).limits() == view.limits()
-    assert _rebased(view, bundle, keep_thresholds=False).zones[1].exclude
+    assert rebased(view, bundle, keep_thresholds=True).limits() == view.limits()
+    assert rebased(view, bundle, keep_thresholds=False).zones[1].exclude
