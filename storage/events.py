@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy import URL, ColumnElement, Executable, Row, and_, create_engine, func, select, tuple_
 
 from config.errors import InputError
 from config.events import BEGAN, ENDED, Severity
 from config.files import explain
 from storage.failures import translated
-from storage.query.filters import Name
+from storage.query.filters import Moment, Name
 from storage.schema import event
 
 LARGEST_PAGE = 500
@@ -34,8 +34,8 @@ class _Value(BaseModel):
 class EventFilter(_Value):
     """Which events are meant: all that every field given agrees with."""
 
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = Field(None, description="itself not included")
+    since: Moment | None = None
+    until: Moment | None = Field(None, description="itself not included")
     station: Name | None = None
     service: Name | None = None
     name: Name | None = None

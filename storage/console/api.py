@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Header, HTTPException, Path, Query
 from fastapi.responses import Response
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from config.errors import StoreError
 from storage.console import thumbnail
@@ -19,7 +19,7 @@ from storage.console.events import EventStream
 from storage.console.models import HealthReport, MapAnswer, Problem, ServiceHealth
 from storage.query import LARGEST_PAGE
 from storage.query.answers import Bucket, Choices, Counts, Page, Part, Rates
-from storage.query.filters import Filter
+from storage.query.filters import Filter, Moment
 
 _NAMED = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PartId = Annotated[str, Path(pattern=_NAMED, max_length=120, description="a part's id")]
@@ -54,8 +54,8 @@ class MapsQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     part: tuple[Annotated[str, Field(pattern=_NAMED, max_length=120)], ...] = Field(min_length=1, max_length=48)
-    since: AwareDatetime = Field(description="the earliest trigger time of the parts")
-    until: AwareDatetime = Field(description="the latest one")
+    since: Moment = Field(description="the earliest trigger time of the parts")
+    until: Moment = Field(description="the latest one")
     side_cells: int = Field(default=32, ge=8, le=64, description="of the longer side at most")
 
 

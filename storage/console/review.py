@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from config import shifts
 from config.messages import Judgement
@@ -22,7 +22,7 @@ from storage.people import Person, Role
 from storage.picks import LARGEST_PAGE, Pick, PickCounts, PickPage
 from storage.query.confusion import Confusion
 from storage.query.desk import Agreement, DefectClass, Queue
-from storage.query.filters import Filter, Name, ReviewState
+from storage.query.filters import Filter, Moment, Name, ReviewState
 from storage.query.waiting import Opinion, Wanted
 from storage.reviews import LONGEST_COMMENT, LONGEST_REASON, Finding, Hold, NoSuchPartError, Review
 
@@ -32,7 +32,7 @@ _PICKS = 48  # on a page; each has a thumbnail
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "there is no such part"}}
 _Blank = BeforeValidator(lambda value: None if isinstance(value, str) and not value.strip() else value)
 _Name = Annotated[Name | None, _Blank]
-_Time = Annotated[AwareDatetime | None, _Blank]
+_Time = Annotated[Moment | None, _Blank]
 Operator = Annotated[Person, needs(Role.OPERATOR)]
 Engineer = Annotated[Person, needs(Role.ENGINEER)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -15,6 +16,7 @@ from config.files import explain
 from config.messages import Judgement, Reason
 
 _LARGEST = 2**31 - 1  # of PostgreSQL's integer
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _BUNDLE = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})")
 
 
@@ -31,6 +33,13 @@ def _digest(text: str) -> str:
     return found[1]
 
 
+def _of_our_time(moment: datetime) -> datetime:
+    if not _EARLIEST <= moment < _LATEST:
+        raise ValueError(f"must be from {_EARLIEST.year} on and before {_LATEST.year}")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_of_our_time)]  # hours may be added to it, and any zone be its own
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=0, le=_LARGEST)]
@@ -52,8 +61,8 @@ class Filter(BaseModel):
     """Which parts are meant: all that every field given agrees with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    since: AwareDatetime | None = Field(None, description="first trigger time")
-    until: AwareDatetime | None = Field(None, description="trigger time, itself not included")
+    since: Moment | None = Field(None, description="first trigger time")
+    until: Moment | None = Field(None, description="trigger time, itself not included")
     line: Name | None = None
     station: Name | None = None
     camera: Name | None = Field(None, description="the part has a view of it")

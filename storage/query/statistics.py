@@ -10,12 +10,13 @@ from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from config.errors import InputError
 from config.messages import Judgement
 from storage.query import changes, charts, quantiles, shares, trends
 from storage.query.charts import Mask, Method, Subgroups
+from storage.query.filters import Moment
 from storage.query.patterns import Pattern, Rules
 from storage.query.service import QueryService
 from storage.query.shares import By, Kind
@@ -47,8 +48,8 @@ class Baseline(BaseModel):
     """The span that limits are learnt from (Phase I); none: the first stable one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    baseline_since: AwareDatetime | None = None
-    baseline_until: AwareDatetime | None = Field(None, description="itself not included")
+    baseline_since: Moment | None = None
+    baseline_until: Moment | None = Field(None, description="itself not included")
 
     @model_validator(mode="after")
     def _baseline_holds_something(self) -> Baseline:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import ColumnElement, Connection, Table, func, literal, or_, select
 
 from config import shifts
@@ -21,7 +21,7 @@ from config.errors import InputError
 from config.messages import Judgement
 from config.shifts import Shift
 from storage.query.charts import Subgroups
-from storage.query.filters import Filter, Name
+from storage.query.filters import Filter, Moment, Name
 from storage.schema import appearance, tally, view_tally
 
 MOST_POINTS = 500
@@ -66,8 +66,8 @@ class Chosen(BaseModel):
     """Which parts are meant, in whole hours; with a camera or a bundle it is views that are counted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    since: AwareDatetime | None = Field(None, description="trigger time; the whole hour that it lies in counts")
-    until: AwareDatetime | None = Field(None, description="itself not included; the whole hour that it lies in counts")
+    since: Moment | None = Field(None, description="trigger time; the whole hour that it lies in counts")
+    until: Moment | None = Field(None, description="itself not included; the whole hour that it lies in counts")
     station: Name | None = None
     line: Name | None = None
     product: Name | None = None
