@@ -301,7 +301,9 @@ document.addEventListener("keydown", (event) => {
     }
     return;
   }
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), select, textarea, dialog")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const dialog = event.target.closest("dialog"); // one that was just closed has the focus until the page is painted again
+  if (dialog ? dialog.open : event.target.closest("input:not([type=checkbox]), select, textarea")) return;
   const key = keyOf(event);
   if (/^[1-9]$/.test(key)) {
     const button = document.querySelectorAll(".class")[Number(key) - 1];
@@ -309,7 +311,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (!Object.hasOwn(keys, key) || (event.repeat && !key.startsWith("Arrow"))) return;
-  if (key === " " && event.target.closest("button, a, input")) return;
+  if (key === " " && !dialog && event.target.closest("button, a, input")) return;
   event.preventDefault();
   keys[key]();
 });
