@@ -409,12 +409,15 @@ function openView() {
 
 async function load(anew) {
   const hours = Number(document.querySelector("[name=hours]:checked").value);
-  element("loaded").textContent = say("loading …");
+  element("loaded").textContent = say("Loading");
+  element("loaded").setAttribute("aria-busy", "true");
   try {
     scores = await send("GET", `${base}/scores?hours=${hours}&anew=${anew}`);
   } catch (error) {
     element("loaded").textContent = error.message;
     return;
+  } finally {
+    element("loaded").setAttribute("aria-busy", "false");
   }
   const { parts, complete, oldest, newest, maps } = scores.loaded;
   const cut = complete ? "" : ` · ${say("only the newest: more do not fit")}`;
