@@ -16,10 +16,10 @@ from config.messages import Judgement
 from deploy import choosing
 from deploy.database import database
 from deploy.table import NOTHING, Screen, clock, number, share
-from storage.query import LARGEST_PAGE, QueryService
 from storage.query.answers import Bucket, Choices, Counts, Page, Part, PartLine, Rates
 from storage.query.filters import Filter
 from storage.query.population import What
+from storage.query.service import LARGEST_PAGE, QueryService
 from storage.query.since import Change, Level, SinceWhen, since_when
 
 _LIMIT = 50

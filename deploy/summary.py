@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from config.errors import StoreError
 from config.messages import Judgement
 from ingest.cursor import Cursor
-from storage.query import QueryService
+from storage.query.service import QueryService
 
 if TYPE_CHECKING:
     from config.home import Home, Run

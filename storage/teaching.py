@@ -21,7 +21,7 @@ from storage.schema import pick
 
 if TYPE_CHECKING:
     from config.home import Home
-    from storage.query import QueryService
+    from storage.query.service import QueryService
 
 _ADDABLE = frozenset({State.COLLECTING, State.READY, State.FITTED, State.FAILED})
 _UPLOAD_FREE_BYTES = 500_000_000  # of the disk stay free of what people bring

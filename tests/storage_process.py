@@ -45,7 +45,7 @@ from config.messages import (
 from config.station import CameraSection, PlcSection, Station, StorageSection
 from storage import intake
 from storage.incoming import Incoming
-from storage.query import QueryService
+from storage.query.service import QueryService
 from storage.rows import rows
 from storage.schema import metadata
 

@@ -31,7 +31,7 @@ from deploy.bench.report import Report, Target
 from deploy.servers import Postgres
 from storage.console.memory import settle
 from storage.migrate import migrate
-from storage.query import QueryService
+from storage.query.service import QueryService
 
 ROWS = 1_000_000
 _ROUNDS = 40

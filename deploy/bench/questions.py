@@ -10,10 +10,10 @@ from random import Random
 from config import shifts
 from config.messages import Judgement, Reason
 from deploy.bench.history import CAMERAS, CHANGED, CLASSES, END, PRODUCTS, RARE, STATIONS, History
-from storage.query import LARGEST_PAGE, QueryService
 from storage.query.answers import Bucket, Page
 from storage.query.filters import Filter, ReviewState
 from storage.query.patterns import Rules
+from storage.query.service import LARGEST_PAGE, QueryService
 from storage.query.shares import By, Kind
 from storage.query.statistics import Baseline, Statistics
 from storage.query.trends import Chosen, Clock, Measure, Period

@@ -22,7 +22,7 @@ from deploy.database import database
 from deploy.exporting.source import file_name, store_of
 from deploy.exporting.whole import whole
 from storage.picks import LARGEST_PAGE, Pick, Picks
-from storage.query import QueryService
+from storage.query.service import QueryService
 
 _TEST_EVERY = 10  # good parts
 

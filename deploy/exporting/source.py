@@ -14,11 +14,11 @@ from urllib.parse import quote
 from config.errors import ImageLostError
 from config.home import Home
 from storage import store
-from storage.query import QueryService
 from storage.query.answers import ImageRef, Part
 from storage.query.filters import Filter
 from storage.query.labels import Labels, labels
 from storage.query.reading import reading
+from storage.query.service import QueryService
 from storage.store import Store
 
 _AT_ONCE = 200  # parts whose labels are asked for together

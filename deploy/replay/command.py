@@ -21,8 +21,8 @@ from deploy.replay.player import replay as play
 from inference.keys import TrustStore
 from storage import store
 from storage.library import Library
-from storage.query import QueryService
 from storage.query.filters import Filter
+from storage.query.service import QueryService
 from storage.store import Store
 
 _AT_ONCE = 64

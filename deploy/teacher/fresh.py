@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from config.errors import ImageLostError
 from config.messages import Judgement
 from config.recipe import samples
-from storage.query import QueryService
 from storage.query.answers import Part
 from storage.query.filters import Filter
+from storage.query.service import QueryService
 
 _LATER = timedelta(seconds=10)  # a part that was triggered so much later is stored, and the image is not: it was shed
 _PNG = b"\x89PNG\r\n\x1a\n"

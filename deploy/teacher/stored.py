@@ -10,7 +10,7 @@ from inference.bundle import Bundle
 from inference.keys import TrustStore
 from storage import store
 from storage.addresses import database_url
-from storage.query import QueryService
+from storage.query.service import QueryService
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,9 +17,9 @@ from storage.console import thumbnail
 from storage.console.context import Console, TheConsole
 from storage.console.events import EventStream
 from storage.console.models import HealthReport, MapAnswer, Problem, ServiceHealth
-from storage.query import LARGEST_PAGE
 from storage.query.answers import Bucket, Choices, Counts, Page, Part, Rates
 from storage.query.filters import Filter, Moment
+from storage.query.service import LARGEST_PAGE
 
 _NAMED = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PartId = Annotated[str, Path(pattern=_NAMED, max_length=120, description="a part's id")]

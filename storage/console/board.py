@@ -14,7 +14,7 @@ from config.station import Station
 from storage.alarms import Alarms
 from storage.console.live import LiveFeed
 from storage.console.models import Board, local
-from storage.query import QueryService
+from storage.query.service import QueryService
 
 _LOOK_S = 3.0
 

@@ -26,9 +26,9 @@ from storage.library import Library
 from storage.live import LiveImages
 from storage.picks import Picks
 from storage.proposals import Proposals
-from storage.query import QueryService
 from storage.query.desk import Desk
 from storage.query.recent import RecentPart
+from storage.query.service import QueryService
 from storage.reviews import Reviews
 
 if TYPE_CHECKING:

@@ -42,9 +42,9 @@ from storage.library import Library
 from storage.live import LiveImages
 from storage.picks import Picks
 from storage.proposals import Proposals
-from storage.query import QueryService
 from storage.query.desk import Desk
 from storage.query.recent import RecentParts
+from storage.query.service import QueryService
 from storage.reviews import Reviews
 from storage.roster import Roster
 from storage.sessions import Sessions

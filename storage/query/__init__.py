@@ -7,7 +7,3 @@ since.py population.py changes.py                since when a rate or a score ha
 labels.py       what people and detectors call defects, for export and training
 reading.py      one look at the database, all of one moment
 """
-
-from storage.query.service import LARGEST_PAGE, QueryService
-
-__all__ = ["LARGEST_PAGE", "QueryService"]

@@ -38,8 +38,8 @@ from deploy.bench.query import LOADING, running
 from deploy.servers import Postgres
 from storage.migrate import migrate
 from storage.people import Role
-from storage.query import QueryService
 from storage.query.filters import Filter
+from storage.query.service import QueryService
 
 PAGE_TARGET_MS = 200.0
 _SETTLE_S = 2.0  # at the beginning of a phase, that do not count

@@ -27,6 +27,7 @@ from inference.training.progress import unheard
 NAMES = plugins.names("inference.detectors")
 HEIGHT_PX, WIDTH_PX = 72, 96
 IMAGES = 8
+_SPOKEN_FOR = {"dfkde", "fre", "mahalanobis", "spade"}
 
 
 def slow_where_it_takes_minutes(name: str) -> Sequence[pytest.MarkDecorator]:
@@ -34,7 +35,12 @@ def slow_where_it_takes_minutes(name: str) -> Sequence[pytest.MarkDecorator]:
 
 
 def slow_unless_it_speaks_for_its_like(name: str) -> Sequence[pytest.MarkDecorator]:
-    """Of those that take minutes one is tried in every run, all of them in the long ones: ten minutes are few."""
+    """Of each kind one or two are tried in every run, all of them in the long ones: ten minutes are few.
+
+    `dn2` speaks for what pools features, `dfm` for what reduces them, `patchcore` and `padim` for what looks at a grid.
+    """
+    if name in _SPOKEN_FOR:
+        return [pytest.mark.slow]
     return [] if name == "reverse_distillation" else slow_where_it_takes_minutes(name)
 
 

@@ -23,7 +23,7 @@ from deploy.cli import main
 from storage import audit
 from storage.alarms import Alarms
 from storage.events import EventFilter, EventService
-from storage.query import QueryService
+from storage.query.service import QueryService
 
 
 class Process:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Text, func, select, text
 from sqlalchemy.pool import NullPool
 
 from storage.migrate import migrate
-from storage.query import QueryService
+from storage.query.service import QueryService
 
 PARTS = 400
 MAP = zlib.compress(bytes(2 * 2 * 2)).hex()

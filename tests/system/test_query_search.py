@@ -21,11 +21,12 @@ from config.errors import InputError
 from config.messages import Judgement, Reason
 from deploy.bench import history
 from deploy.bench.history import END, History
-from storage.query import QueryService, search
+from storage.query import search
 from storage.query.answers import Bucket, Counts
 from storage.query.conditions import whole
 from storage.query.counting import COUNTED
 from storage.query.filters import Filter, ReviewState
+from storage.query.service import QueryService
 from storage.schema import review, verdict
 
 PARTS = 20_000

@@ -21,9 +21,9 @@ from inference.engine import Engine
 from inference.images import read_image
 from inference.keys import TrustStore
 from inference.training import Evaluation
-from storage.query import QueryService
 from storage.query.answers import PartLine
 from storage.query.filters import Filter
+from storage.query.service import QueryService
 
 DATA = Path(os.environ.get("ANDON_DATA") or Path(__file__).parents[3] / "shared" / "data")
 IMAGES = DATA / "transistor"

@@ -23,9 +23,9 @@ from config.station import RetentionSection
 from deploy.cli import main
 from storage import audit
 from storage.picks import Picks
-from storage.query import QueryService
 from storage.query.desk import Desk
 from storage.query.filters import Filter
+from storage.query.service import QueryService
 from storage.query.waiting import Opinion, Wanted
 from storage.retention.sweep import Sweep
 from storage.reviews import Reviews

@@ -25,9 +25,10 @@ from config.messages import Appearance, Judgement
 from deploy.bench import history
 from deploy.bench.history import CLASSES, END, PRODUCTS, History
 from storage import drift
-from storage.query import QueryService, trends
 from storage.query import shares as shares_of
+from storage.query import trends
 from storage.query.patterns import Rules
+from storage.query.service import QueryService
 from storage.query.shares import CELLS, By, Kind
 from storage.query.statistics import Baseline, Note, Statistics
 from storage.query.trends import Chosen, Clock, Measure, Period

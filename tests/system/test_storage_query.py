@@ -25,9 +25,9 @@ from config.station import ImagesSection
 from storage.journal import Journal
 from storage.migrate import check, migrate
 from storage.postgres import PostgresWriter
-from storage.query import LARGEST_PAGE, QueryService
 from storage.query.answers import Bucket
 from storage.query.filters import Filter, ReviewState
+from storage.query.service import LARGEST_PAGE, QueryService
 from storage.schema import metadata
 from storage.store import Store, connect
 

@@ -294,9 +294,7 @@ def test_what_engines_round_differently_moves_a_response_by_as_little(name: str)
     assert (cells[0] - cells[1]).abs().max() < 2e-5
 
 
-@pytest.mark.parametrize(
-    "names", [("otsu", "glcm", "fourier_notch", "template"), pytest.param(NAMES, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("names", [("glcm", "template"), pytest.param(NAMES, marks=pytest.mark.slow)])
 def test_every_operator_scores_alike_in_torch_and_in_the_graph(names: tuple[str, ...]) -> None:
     few: dict[str, dict[str, JsonValue]] = {  # of a kind: each step is exported
         "skeleton": {"steps": 1},

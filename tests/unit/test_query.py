@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from config.errors import InputError, StoreError
 from config.messages import Judgement, Reason
-from storage.query import LARGEST_PAGE, QueryService
 from storage.query.answers import Counts, Page
 from storage.query.filters import Filter
 from storage.query.scope import possible_runs
+from storage.query.service import LARGEST_PAGE, QueryService
 
 NOWHERE = "postgresql+psycopg://andon@/andon?host=/nowhere"
 
