@@ -85,7 +85,7 @@ def entrance(request: Request, console: Console, wanted: str, told: str | None =
     return render(request, "sign_in.html", here="", next=wanted, provider=provider, told=told)
 
 
-@router.post("/api/sign-in", responses=_MANY)
+@router.post("/api/sign-in", status_code=HTTPStatus.NO_CONTENT, responses=_MANY)
 async def sign_in(request: Request, console: TheConsole, said: Credentials) -> Response:
     """Sign in by name and password: the answer sets the session's cookie."""
     before = request.cookies.get(cookie_name(console))

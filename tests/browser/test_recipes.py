@@ -274,7 +274,7 @@ def test_who_may_only_look_may_try_but_not_propose(page: Page, station: Running)
     station.sign_in(page, Role.VIEWER)
     page.reload()
     tried(page)
-    drag(page, "Reject above", 60)
+    drag(page, "Reject above", 300)
     assert tried(page)["REVIEW"][1] > 0
     expect(page.get_by_role("button", name="Propose", exact=True)).to_have_count(0)
     page.get_by_role("tab", name="Versions").click()
