@@ -27,6 +27,7 @@ _LONGEST_BACK_OFF_NS = 5_000_000_000
 _STEADY_NS = 10_000_000_000  # alive for so long, the back-off begins anew
 _LOG_BYTES = 1 << 20
 _WATCHDOG_NS = 15_000_000_000
+_SERVER_NICENESS = 5  # what they hold waits in the journal if need be; a third of a processor's share, so it drains
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Program:
     probe: Callable[[], bool] | None = None
     stops: int = 1  # in which round: 0 cameras, 1 what judges, 2 storage, 3 servers
     silent: bool = False  # its log goes to the file alone, whatever its level
+    niceness: int = 0  # nice(2): above 0 where the line goes first
 
     @classmethod
     def of_server(cls, server: Server) -> Self:
@@ -61,6 +63,7 @@ class Program:
             probe=server.ready,
             stops=3,
             silent=True,
+            niceness=_SERVER_NICENESS,
         )
 
 
@@ -96,7 +99,6 @@ class Child:
         self.notify_path.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._notify.bind(str(self.notify_path))
-        death_signal = self.program.stop_signal
         command = list(self.program.command())
         user, group = self.program.account() or (None, None)
         try:
@@ -111,7 +113,7 @@ class Child:
                 group=group,
                 extra_groups=[] if user is not None else None,
                 process_group=0,  # Ctrl-C reaches the supervisor alone, which stops everything in order
-                preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal)),  # noqa: PLW1509 - no threads here
+                preexec_fn=self._begin,  # noqa: PLW1509 - no threads here
             )
         except OSError as error:
             raise ServiceError(f"{self.program.name}: cannot start {command[0]}: {error}") from error
@@ -122,6 +124,11 @@ class Child:
         self.ready, self.start_at_ns, self._heard_ns = False, 0, None
         self.restarts += self._started_ns is not None
         self._started_ns = time.monotonic_ns()
+
+    def _begin(self) -> None:
+        """Run in the new process before the program does: it ends with the supervisor, and gives way as it should."""
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(self.program.stop_signal))
+        os.nice(self.program.niceness)
 
     def renew(self) -> None:
         """Be as one that has never been started: the next start is no restart."""

@@ -41,6 +41,7 @@ Result = TypeVar("Result")
 
 _INTERRUPTED = 130
 _STARTED_ANEW = ("camera-", "worker-")  # and the decision stage: what has loaded the recipes
+_LOOKING = 10  # nice: who looks on gives way to the line
 _READY_WITHIN_S = 60.0
 _START_IN_NS = 200_000_000
 _PROGRESS_NS = 2_000_000_000
@@ -132,20 +133,20 @@ def _start(supervisor: Supervisor, home: Home, station: Station, run: Run, logbo
         "PYTHONUNBUFFERED": "1",
     }
 
-    def daemon(name: str, module: str, *extra: str, stops: int = 1) -> Program:
+    def daemon(name: str, module: str, *extra: str, stops: int = 1, niceness: int = 0) -> Program:
         command = [sys.executable, "-m", module, "--home", str(home.path), *extra]
-        return Program(name, lambda: command, lambda: environment, stops=stops)
+        return Program(name, lambda: command, lambda: environment, stops=stops, niceness=niceness)
 
     trust = [part for key in stations.DEMO_KEYS for part in ("--trust", str(key))]
     first = [
         daemon("storage", "storage", stops=2),
         daemon("decision", "decision"),
-        daemon("console", "deploy.console"),
+        daemon("console", "deploy.console", niceness=_LOOKING),
     ]
     if station.opcua:
-        first.append(daemon("opcua", "decision.vision"))
+        first.append(daemon("opcua", "decision.vision", niceness=_LOOKING))
     if station.report:
-        first.append(daemon("report", "storage.report"))
+        first.append(daemon("report", "storage.report", niceness=_LOOKING))
     if station.simulation:
         first.insert(0, daemon("plc-simulator", "deploy.plc"))
     first += [

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from deploy.supervisor import Supervisor
 ROOT = Path(__file__).parents[2]
 SERVICE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from config.errors import ConfigurationError
 from config.home import Home
@@ -100,6 +102,11 @@ def test_a_child_that_hangs_is_killed(supervisor, tmp_path, screen, monkeypatch)
     monkeypatch.setattr("deploy.child._WATCHDOG_NS", 500_000_000)
     supervisor.start([program(tmp_path, "hangs")], 15)
     turn_until(supervisor, lambda: "ended (killed by SIGKILL)" in screen.getvalue())
+
+
+def test_a_child_gives_way_to_others_as_it_is_told(supervisor, tmp_path):
+    supervisor.start([replace(program(tmp_path, "runs"), niceness=10)], 15)
+    assert os.getpriority(os.PRIO_PROCESS, supervisor.pids["probe"]) == os.getpriority(os.PRIO_PROCESS, 0) + 10
 
 
 def test_children_stop_at_once(supervisor, tmp_path):
