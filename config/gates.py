@@ -21,6 +21,8 @@ from config.messages import Judgement
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
 _BIT = Field(ge=0, le=4095)
+_FARTHEST_MM = 1_000_000
+_FINEST_MM = 1e-6
 _ALL_BUT_PASS = frozenset({Judgement.REJECT, Judgement.REVIEW, Judgement.FAULT})
 _READINGS_IN_A_PULSE = 2  # one of them may come late by as much as their distance
 _NEAREST_WINDOWS = 1.5  # nearer, a window could begin before the part behind it has been seen by a camera
@@ -46,13 +48,15 @@ class EncoderSection(_Table):
     """The encoder on the belt, by a counter of the inputs and outputs."""
 
     counter: int = Field(default=0, ge=0, le=63)  # which of the counters that the options of `io` name
-    mm_per_count: float = Field(allow_inf_nan=False)  # negative where it counts down when the belt runs forward
+    mm_per_count: float = Field(ge=-1000, le=1000)  # negative where it counts down when the belt runs forward
     top_speed_mm_s: float = Field(gt=0, le=20_000)  # whatever is faster is a jump of the counter, not of the belt
 
     @model_validator(mode="after")
     def _moves(self) -> Self:
-        if self.mm_per_count == 0:
-            raise ValueError("mm_per_count must be the belt's way for one count, such as 0.05, not 0")
+        if abs(self.mm_per_count) < _FINEST_MM:
+            raise ValueError(
+                f"mm_per_count must be the belt's way for one count, such as 0.05, not {self.mm_per_count:g}"
+            )
         return self
 
 
@@ -100,8 +104,8 @@ class GateSection(_Table):
 
     name: str = Field(pattern=_NAME)
     output: int = _BIT
-    distance_mm: float = Field(gt=0, allow_inf_nan=False)  # from the cameras to its middle
-    window_mm: float = Field(gt=0, allow_inf_nan=False)  # of belt, in which it acts on a part that is in its middle
+    distance_mm: float = Field(gt=0, le=_FARTHEST_MM)  # from the cameras to its middle
+    window_mm: float = Field(gt=0, le=_FARTHEST_MM)  # of belt, in which it acts on a part that is in its middle
     at_rest: Literal["eject", "pass"] = "eject"
     ejects: frozenset[Judgement] = _ALL_BUT_PASS  # verdicts; a part whose command is PASS is ejected by no gate
     part: PartSensor | None = None

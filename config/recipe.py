@@ -21,6 +21,9 @@ from config.errors import ConfigurationError
 from config.messages import Fidelity, GateCommand, Judgement
 
 Finite = Field(allow_inf_nan=False)
+Title = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]  # PostgreSQL keeps no NUL
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Area = Annotated[int, Field(ge=0, lt=2**31)]
 Point = tuple[Annotated[int, Field(ge=0, lt=2**15)], Annotated[int, Field(ge=0, lt=2**15)]]  # x_px, y_px
 # 2**32 over the golden ratio: its multiples fall evenly, in step with no period (Knuth, TAOCP 6.4)
 _GOLDEN = 0x9E3779B9
@@ -40,7 +43,7 @@ class Keep(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     pixels: Fidelity
     map: bool = True
-    every_parts: int = Field(default=1, ge=1)
+    every_parts: Count = 1
 
     def samples(self, sequence: int) -> bool:
         """Tell whether part `sequence` is among those that are kept."""
@@ -75,15 +78,15 @@ class Zone(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(min_length=1, max_length=64)
+    name: Title
     polygon_px: tuple[Point, ...] | None = Field(default=None, min_length=3, max_length=1000)
     mask: Path | None = None
     exclude: bool = False
     review_above: float | None = Field(default=None, allow_inf_nan=False)
     reject_above: float | None = Field(default=None, allow_inf_nan=False)
-    minimum_defect_area_px: int | None = Field(default=None, ge=0)
-    minimum_defect_area_mm2: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    reject_from_defects: int | None = Field(default=None, ge=1)
+    minimum_defect_area_px: Area | None = None
+    minimum_defect_area_mm2: float | None = Field(default=None, gt=0, le=1e9)
+    reject_from_defects: Count | None = None
 
     @model_validator(mode="after")
     def _is_somewhere_and_says_one_thing(self) -> Self:
@@ -110,10 +113,10 @@ class ViewRecipe(BaseModel):
     bundle_digest: str | None = None
     review_above: float = Finite
     reject_above: float = Finite
-    minimum_defect_area_px: int = Field(default=0, ge=0)
-    minimum_defect_area_mm2: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    mm_per_px: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    reject_from_defects: int | None = Field(default=None, ge=1)
+    minimum_defect_area_px: Area = 0
+    minimum_defect_area_mm2: float | None = Field(default=None, gt=0, le=1e9)
+    mm_per_px: float | None = Field(default=None, ge=1e-6, le=1000)
+    reject_from_defects: Count | None = None
     roi: Path | None = None
     zones: tuple[Zone, ...] = Field(default=(), max_length=100)
 
@@ -201,7 +204,7 @@ class Recipe(BaseModel):
     """How a product is judged at this station."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    product: str = Field(min_length=1, max_length=64)
+    product: Title
     job: int = Field(ge=1, le=65535)
     version: int = Field(default=1, ge=1, lt=2**31)
     deadline_ms: int = Field(default=500, ge=5, le=60_000)
@@ -301,8 +304,8 @@ def read(path: Path) -> Recipe:
         named = [("bundle", view.bundle), ("roi", view.roi)]
         named += [(f"zones.{number}.mask", zone.mask) for number, zone in enumerate(view.zones)]
         for field, file in named:
-            if file is not None and not (path.parent / file).is_file():
-                raise ConfigurationError(f"{path}: views.{camera}.{field}: no such file: {path.parent / file}")
+            if file is not None:
+                files.must_exist(path.parent / file, f"{path}: views.{camera}.{field}")
 
     def absolute(file: Path) -> Path:
         return (path.parent / file).resolve()

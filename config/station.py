@@ -15,6 +15,10 @@ from config.recipe import Recipe
 from config.shifts import Shift
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:%_-]{0,252}$")]  # a name in ASCII, or an address
+Address = Annotated[str, Field(pattern=r"^(tcp|ipc)://\S+$")]  # of the bus
+_A_DAY_S = 86_400.0  # longer than this nothing lasts on a simulated line
+_LAST_PORT = 65_535
 
 
 class Section(BaseModel):
@@ -43,7 +47,7 @@ class WorkersSection(Section):
     buckets: tuple[int, ...] = (1, 2, 4, 8)  # batch sizes that are warmed before READY
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda:\d+|tensorrt:\d+|openvino:cpu)$")
     precision: Literal["f32", "bf16", "f16"] = "f32"
-    listen: str | None = Field(default=None, pattern=r"^tcp://.+:\d{1,5}$")
+    listen: str | None = Field(default=None, pattern=r"^tcp://[^\s/]+:\d{1,5}$")
 
     @model_validator(mode="after")
     def _somebody_works(self) -> Self:
@@ -86,16 +90,16 @@ class SimulationSection(Section):
     recipes; with more than one, the line changes over after every `changeover_every_parts`.
     """
 
-    rate_per_s: float = Field(default=10.0, gt=0, le=1000)  # at full speed
+    rate_per_s: float = Field(default=10.0, ge=0.001, le=1000)  # at full speed
     products: tuple[str, ...] = Field(min_length=1)
     changeover_every_parts: int = Field(default=0, ge=0)
-    changeover_pause_s: float = Field(default=1.0, ge=0)
+    changeover_pause_s: float = Field(default=1.0, ge=0, le=_A_DAY_S)
     challenge_every_parts: int = Field(default=0, ge=0)  # every so many parts a known-bad one proves the gate; 0: never
-    gate_travel_s: float = Field(default=2.0, gt=0)  # from the cameras to the gate, at full speed
+    gate_travel_s: float = Field(default=2.0, ge=0.001, le=_A_DAY_S)  # from the cameras to the gate, at full speed
     slowest_speed: float = Field(default=1.0, ge=0.05, le=1)  # share of full speed; the belt's is random, above this
-    speed_change_s: float = Field(default=2.0, gt=0)  # on average so long after another, at full speed
-    longest_stop_s: float = Field(default=0.0, ge=0)  # the belt stands at times, so long at most; 0: never
-    restart_after_s: float = Field(default=5.0, ge=0.1)  # the belt stands so long after the station asks for a stop
+    speed_change_s: float = Field(default=2.0, ge=0.001, le=_A_DAY_S)  # on average so long after another, at full speed
+    longest_stop_s: float = Field(default=0.0, ge=0, le=_A_DAY_S)  # the belt stands at times, so long at most; 0: never
+    restart_after_s: float = Field(default=5.0, ge=0.1, le=_A_DAY_S)  # after the station asks for a stop
     parts_log: bool = False  # the PLC writes a line for each part at the gate to home/plc_parts.csv
     seed: int = 0
 
@@ -114,7 +118,7 @@ class ConsoleSection(Section):
     and that server's `X-Forwarded-For` is believed: let `host` be an address that nobody else reaches.
     """
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)  # 0: any that is free
     four_eyes: bool = False  # a proposal of a recipe's next version is approved by another person than made it
     url: str | None = Field(default=None, pattern=r"^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$")
@@ -149,7 +153,7 @@ class OpcuaSection(Section):
     `controllers` may call the methods that control the station, by the certificates that they connect with.
     """
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=4841, ge=1, le=65535)
     certificate: Path | None = None  # PEM or DER
     private_key: Path | None = None
@@ -255,7 +259,7 @@ class Station(Section):
     review: ReviewSection = ReviewSection()
     opcua: OpcuaSection | None = None
     storage: StorageSection = StorageSection()
-    endpoints: dict[str, str] = {}  # bus endpoint -> address, where it is not on this machine
+    endpoints: dict[str, Address] = {}  # bus endpoint -> address, where it is not on this machine
     bus_keys: Path | None = None  # a file of `config/curve.py`; then every connection of the bus is encrypted
 
     @model_validator(mode="after")
@@ -266,7 +270,14 @@ class Station(Section):
         wanted = [self.recipe, *(self.simulation.products if self.simulation else ())]
         for name in wanted:
             if name not in self.recipes:
-                raise ValueError(f"recipe {name!r} is not among recipes: {', '.join(self.recipes)}")
+                raise ValueError(f"recipe {name!r:.80} is not among recipes: {', '.join(self.recipes)}")
+        if self.workers.listen is not None:
+            first = int(self.workers.listen.rpartition(":")[2])
+            if not 1 <= first <= _LAST_PORT - len(cameras) - 1:
+                raise ValueError(
+                    f"workers.listen: needs {len(cameras) + 2} ports from {first} on, one for each camera and two: "
+                    f"they must lie between 1 and {_LAST_PORT}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -312,11 +323,11 @@ def read(path: Path) -> Station:
     section = station.opcua
     if section and section.certificate and section.private_key:
         files_of = {
-            "certificate": (path.parent / section.certificate).resolve(),
-            "private_key": (path.parent / section.private_key).resolve(),
-            "controllers": {who: (path.parent / file).resolve() for who, file in section.controllers.items()},
+            "certificate": (path.parent / section.certificate).absolute(),
+            "private_key": (path.parent / section.private_key).absolute(),
+            "controllers": {who: (path.parent / file).absolute() for who, file in section.controllers.items()},
         }
         update["opcua"] = section.model_copy(update=files_of)
     if station.bus_keys:
-        update["bus_keys"] = (path.parent / station.bus_keys).resolve()
+        update["bus_keys"] = (path.parent / station.bus_keys).absolute()
     return station.model_copy(update=update)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from config import files, plugins, station
 from config.errors import BundleError, ConfigurationError
+from config.gates import IoSection
 from config.recipe import Recipe, ViewRecipe
 from config.station import CameraSection, PlcSection, SimulationSection, Station, WorkersSection
 from decision.rules import Rules
@@ -19,6 +20,8 @@ from ingest.camera import TriggerLine
 from ingest.cameras import folder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from config.home import Home
 
 _DEMO_FOLDER = Path(__file__).parent / "demo"
@@ -30,6 +33,7 @@ _FASTEST_PER_S = 10.0
 _WORKERS = 2
 _RING_BYTES = 256_000_000  # of shared memory at most, where the frames are large
 _LEAST_SLOTS = 8
+_ANY_PORT = 1  # where 0 stands, until one is placed
 
 
 def read(path: Path | None) -> Station:
@@ -43,15 +47,44 @@ def read(path: Path | None) -> Station:
     for recipe in found.read_recipes().values():
         Rules.load(recipe)
         bundles_of(recipe, trust)
+    where = path or DEMO
     for camera in found.cameras:
-        plug_in = plugins.load("ingest.cameras", camera.type)
-        plugins.options(plug_in, camera.options, f"{path or DEMO}: camera {camera.name}: options")
+        _look_at(f"{where}: camera {camera.name}", "ingest.cameras", camera.type, camera.options)
     for what, table in (("plc", found.plc), ("io", found.io)):
         if table is not None:
-            plug_in = plugins.load(f"decision.{what}", table.type)
-            if table.options.get("port") != 0:
-                plugins.options(plug_in, table.options, f"{path or DEMO}: {what}: options")
+            options = {**table.options, "port": _ANY_PORT} if _is_placed(found, table) else table.options
+            _look_at(f"{where}: {what}", f"decision.{what}", table.type, options)
+    if found.report is not None:
+        _look_at(f"{where}: report", "storage.reports", found.report.type, found.report.options)
+    images = found.storage.images
+    if images.type != "database":
+        _look_at(f"{where}: storage.images", "storage.stores", images.type, images.options)
+    _files_are_there(found, where)
     return found
+
+
+def _look_at(where: str, package: str, kind: str, options: Mapping[str, object]) -> None:
+    try:
+        plug_in = plugins.load(package, kind)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: type: {error}") from error
+    plugins.options(plug_in, options, f"{where}: options")
+
+
+def _is_placed(found: Station, table: PlcSection | IoSection) -> bool:
+    """Tell whether `place` will give a device a free port: the simulator's."""
+    return found.simulation is not None and table.options.get("port") == 0
+
+
+def _files_are_there(found: Station, where: Path) -> None:
+    if found.bus_keys is not None:
+        files.must_exist(found.bus_keys, f"{where}: bus_keys")
+    if found.opcua is not None:
+        named = {"certificate": found.opcua.certificate, "private_key": found.opcua.private_key}
+        named |= {f"controllers.{who}": file for who, file in found.opcua.controllers.items()}
+        for field, file in named.items():
+            if file is not None:
+                files.must_exist(file, f"{where}: opcua.{field}")
 
 
 def is_demo(path: Path | None) -> bool:
@@ -120,7 +153,7 @@ def place(found: Station, port: int | None) -> Station:
     console = found.console.model_copy(update={"port": _free_port(found.console.host, found.console.port, port)})
     placed: dict[str, object] = {"console": console}
     for name, table in (("plc", found.plc), ("io", found.io)):
-        if found.simulation and table and table.options.get("port") == 0:
+        if table and _is_placed(found, table):
             placed[name] = table.model_copy(update={"options": {**table.options, "port": _bind("127.0.0.1", 0)}})
     return found.model_copy(update=placed)
 

@@ -12,6 +12,7 @@ from pymodbus import ModbusException
 from pymodbus.client import ModbusTcpClient
 
 from config.errors import DeviceError
+from config.station import Host
 from decision.coupler import Inputs
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Watchdog(_Table):
 class Options(_Table):
     """Where the coupler is, and where in it everything is. All of its outputs are the station's."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=502, ge=1, le=65535)
     unit_id: int = Field(default=1, ge=0, le=255)
     timeout_ms: int = Field(default=100, ge=10, le=5000)  # of connecting and of one answer

@@ -10,6 +10,7 @@ from pymodbus import ModbusException
 from pymodbus.client import ModbusTcpClient
 
 from config.errors import DeviceError
+from config.station import Host
 from decision.words import WordsDriver
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Options(BaseModel):
     """Where the PLC is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=5020, ge=1, le=65535)
     unit_id: int = Field(default=1, ge=0, le=255)
     timeout_ms: int = Field(default=200, ge=10, le=5000)  # of connecting and of one answer

@@ -13,6 +13,7 @@ from snap7.error import S7Error
 from snap7.s7protocol import S7Protocol, get_return_code_description
 
 from config.errors import DeviceError
+from config.station import Host
 from decision import registers
 from decision.wire import Wire
 from decision.words import WordsDriver
@@ -35,7 +36,7 @@ class Options(BaseModel):
     """Where the PLC is, and its data block."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=102, ge=1, le=65535)
     rack: int = Field(default=0, ge=0, le=7)
     slot: int = Field(default=1, ge=0, le=31)  # of the CPU: S7-1200 and 1500 1, S7-300 2
