@@ -129,6 +129,7 @@ class Evaluation(_Model):
     kinds: tuple[KindResult, ...]
     bundle_bytes: int
     fit_s: float | None
+    fit_cpu_s: float | None = None
     leaks: tuple[Leaked, ...]
     images: tuple[Judged, ...]
     cost: Cost | None = None
@@ -186,6 +187,7 @@ def evaluate(
         kinds=tuple(_by_kind(judged)),
         bundle_bytes=bundle.size_bytes,
         fit_s=bundle.manifest.metrics.get("fit_s"),
+        fit_cpu_s=bundle.manifest.metrics.get("fit_cpu_s"),
         leaks=_leaks(folder, samples, progress),
         images=tuple(judged),
     )

@@ -68,6 +68,7 @@ class Fit(NamedTuple):
     fitted: Fitted
     suspects: Suspects
     seconds: float
+    processor_s: float
 
 
 def learn(options: TrainingOptions, progress: Progress, key: SigningKey, parent: Bundle | None) -> Path:
@@ -75,7 +76,7 @@ def learn(options: TrainingOptions, progress: Progress, key: SigningKey, parent:
     if options.output is None or not options.output.absolute().parent.is_dir():
         where = options.output.absolute().parent if options.output else "(none was named)"
         raise ConfigurationError(f"{options.output}: there is no folder {where} to write to")
-    detector, detector_options, images, fitted, suspects, fit_s = examine(options, progress, parent)
+    detector, detector_options, images, fitted, suspects, fit_s, fit_cpu_s = examine(options, progress, parent)
     earlier = parent.manifest.held_out_scores if parent else ()
     calibration = calibrate((*earlier, *fitted.held_out_scores), options.alpha, copies=fitted.copies)
     progress("export", 0, 1)
@@ -102,7 +103,7 @@ def learn(options: TrainingOptions, progress: Progress, key: SigningKey, parent:
         golden=tuple(
             Golden(score=score, tolerance=GOLDEN_TOLERANCE * proof.scale) for score in proof.scores[: len(golden)]
         ),
-        metrics={"fit_s": round(fit_s, 3), "parity": proof.difference / proof.scale},
+        metrics={"fit_s": round(fit_s, 3), "fit_cpu_s": round(fit_cpu_s, 3), "parity": proof.difference / proof.scale},
         licences=(*detector.licences, *([f"images: {options.data_licence}"] if options.data_licence else [])),
         versions={name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime", "torch")},
         created=datetime.now(UTC),
@@ -121,7 +122,7 @@ def examine(options: TrainingOptions, progress: Progress, parent: Bundle | None 
     detector, detector_options = detectors.load(options.detector, dict(options.options))
     state = parent and updating.check(detector, options.detector, detector_options.model_dump(mode="json"), parent)
     torch.set_num_threads(options.threads)
-    start_ns = time.monotonic_ns()
+    start_ns, start_cpu_ns = time.monotonic_ns(), time.process_time_ns()
     images = GoodImages.read(
         options.images,
         _channels(options, parent),
@@ -140,11 +141,11 @@ def examine(options: TrainingOptions, progress: Progress, parent: Bundle | None 
         state or None,
         parent.manifest.pixel_format if parent else options.pixel_format,
     )
-    fit_s = (time.monotonic_ns() - start_ns) / 1e9
+    fit_s, fit_cpu_s = (time.monotonic_ns() - start_ns) / 1e9, (time.process_time_ns() - start_cpu_ns) / 1e9
     suspects = find_suspects(images, fitted, options.alpha, parent.manifest.held_out_scores if parent else ())
     if options.report:
         suspicion.write(options.report, suspects, options.name, images.channels)
-    return Fit(detector, detector_options, images, fitted, suspects, fit_s)
+    return Fit(detector, detector_options, images, fitted, suspects, fit_s, fit_cpu_s)
 
 
 def find_suspects(images: GoodImages, fitted: Fitted, alpha: float, earlier: tuple[float, ...] = ()) -> Suspects:
