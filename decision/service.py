@@ -21,9 +21,11 @@ import zmq
 from msgspec.structs import replace
 
 from config import bus, events, plugins
+from config.handover import Inlet
 from config.log import Condition, logger
 from config.messages import (
     AnyMessage,
+    Buffer,
     Control,
     Controlled,
     Enlist,
@@ -105,7 +107,7 @@ class Decision(Service):
         travel_ns = round(simulation.gate_travel_s * 1e9) if simulation else _UNKNOWN_TRAVEL_NS
         self._reports = GateReports(self._records, self.counters, travel_ns, own_gates=self._gates is not None)
         self._triggers = self.bus.bind(zmq.ROUTER, self.home.endpoint("triggers"))
-        predictions = self.bus.bind(zmq.PULL, *self.home.addresses("predictions"))
+        self._inlet = Inlet(self.bus, self.home.addresses("predictions"), self._from_worker, self.counters)
         self._onlookers = self.bus.bind(zmq.PUB, self.home.endpoint("onlookers"))  # never waits for any of them
         self._controls = Controls(self.home.runtime, self._run_id)
         self._clients = self.bus.bind(zmq.ROUTER, self.home.endpoint("controls"))
@@ -113,7 +115,8 @@ class Decision(Service):
         people = self.bus.bind(zmq.ROUTER, self.home.endpoint("requests"))
         self.watch(people, bus.Receiver(people, self._changeover.from_person, self.counters))
         self.watch(self._changeover.fileno(), self._changeover.from_files)
-        self.watch(predictions, bus.Receiver(predictions, self._from_worker, self.counters))
+        for source, receive in self._inlet.sources.items():
+            self.watch(source, receive)
         self.watch(self._triggers, bus.Receiver(self._triggers, self._from_camera, self.counters))
         self.watch(storage, bus.Receiver(storage, self._from_storage, self.counters))
         for side, handler in ((self._link, self._from_plc), (self._gates, self._from_gates)):
@@ -268,7 +271,7 @@ class Decision(Service):
         if sequence is not None and self._link:
             self._link.exposed(sequence)
 
-    def _from_worker(self, message: AnyMessage, payload: list[bytes], _peer: bytes) -> None:
+    def _from_worker(self, message: AnyMessage, payload: list[Buffer], _peer: bytes) -> None:
         if isinstance(message, Loss):
             self._answer(message.part_id, message.camera, message)
         elif isinstance(message, Predictions):
@@ -463,7 +466,7 @@ class Decision(Service):
         return standing
 
 
-def _maps(message: Predictions, payload: list[bytes]) -> npt.NDArray[np.float32] | None:
+def _maps(message: Predictions, payload: list[Buffer]) -> npt.NDArray[np.float32] | None:
     """Return the anomaly maps `(N, h, w)` of a batch, None where the payload is not as many of the shape they say."""
     shapes = {prediction.map_shape for prediction in message.each}
     shape = (len(message.each), *next(iter(shapes), (0, 0)))

@@ -17,11 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import zmq
 
 from config import bus
 from config.errors import BundleError, ConfigurationError, InputError
-from config.handover import Taker
+from config.handover import Outlet, Taker
 from config.log import Condition, logger
 from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, Loss, Prediction, Predictions, Reason
 from config.messages import Clock as TheirClock
@@ -99,7 +98,9 @@ class Worker(Service):
                 if view.bundle not in engines:
                     engines[view.bundle] = self._load(view.bundle)
                 self._engines[name, camera] = engines[view.bundle]
-        self._predictions = self.bus.connect(zmq.PUSH, self.home.endpoint("predictions"))
+        self._predictions = Outlet(self.bus, self.home.endpoint("predictions"), self.counters)
+        for source, receive in self._predictions.sources.items():
+            self.watch(source, receive)
         self._cameras: dict[str, Taker] = {}
         for section in self._station.cameras:
             identity, endpoint = f"{self.name}.{os.getpid()}", self.home.endpoint(f"camera.{section.name}")
@@ -199,7 +200,7 @@ class Worker(Service):
         for one in waiting:
             self._shed.occur(frame_id=one.frame.frame_id)
             loss = Loss(part_id=one.frame.part_id, camera=one.frame.camera, reason=Reason.LATE)
-            bus.send(self._predictions, loss)
+            self._predictions.send(loss)
         self._answer([one.frame for one in waiting])
 
     def _run(self, chosen: Batch[_Waiting]) -> None:
@@ -237,7 +238,7 @@ class Worker(Service):
             for number, waiting in ((number, batch[number]) for number in whole)
         ]
         if each:
-            bus.send(self._predictions, Predictions(each=tuple(each)), [maps[whole].tobytes()])
+            self._predictions.send(Predictions(each=tuple(each)), maps[whole].tobytes())
         if len(whole) < len(batch):
             self._stale.occur(frames=len(batch) - len(whole))
         elif len(batch) == len(chosen.items):
@@ -275,7 +276,7 @@ class Worker(Service):
     def _refuse(self, frames: list[Frame], reason: Reason, why: str) -> None:
         for frame in frames:
             self._refused.occur(frame_id=frame.frame_id, why=why)
-            bus.send(self._predictions, Loss(part_id=frame.part_id, camera=frame.camera, reason=reason))
+            self._predictions.send(Loss(part_id=frame.part_id, camera=frame.camera, reason=reason))
         self._answer(frames)
 
     def _answer(self, frames: list[Frame]) -> None:

@@ -13,8 +13,8 @@ import zmq
 
 from config.bus import Bus
 from config.errors import ConfigurationError
-from config.handover import Giver, Taker
-from config.messages import Answered, Credit, Frame, PixelFormat, Slot
+from config.handover import Giver, Inlet, Outlet, Taker
+from config.messages import Answered, Credit, Frame, PixelFormat, Prediction, Predictions, Slot
 
 CREDIT = Credit(worker="w", capacity=8, shares_memory=True)
 
@@ -137,7 +137,7 @@ def test_a_killed_grabber_leaves_a_socket_that_the_next_one_takes_over(lane, end
     while not taker.end.send(CREDIT):
         assert time.monotonic() - began < 20
         time.sleep(0.01)
-    with pytest.raises(ConfigurationError, match="another grabber of this camera is running"):
+    with pytest.raises(ConfigurationError, match="another process of its kind is running"):
         giving(lane)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -190,3 +190,57 @@ def test_pixels_go_to_another_machine_in_the_memory_that_zeromq_has(lane, ends):
     assert message == frame(1)
     assert isinstance(received, memoryview)
     assert (np.frombuffer(received, np.uint8) == pixels).all()
+
+
+def predictions(number, side):
+    one = Prediction(
+        frame_id=f"{number}/top",
+        part_id=str(number),
+        camera="top",
+        score=1.0,
+        map_shape=(side, side),
+        frame_shape=(4, 4, 1),
+        bundle_digest="sha256:0",
+        worker="w",
+        batch_size=1,
+        received_ns=0,
+        started_ns=0,
+        finished_ns=0,
+    )
+    return Predictions(each=(one,)), np.full((side, side), number, np.float32).tobytes()
+
+
+def test_predictions_go_by_the_lane_and_those_that_no_packet_holds_by_zeromq(tmp_path, ends):
+    endpoint = f"ipc://{tmp_path}/predictions.sock"
+    outlet = End(lambda end: Outlet(end.bus, endpoint, end.counters))
+    assert outlet.end.send(*predictions(0, 4)), "kept until decision is there"
+    inlet = End(lambda end: Inlet(end.bus, [endpoint], end.handle, end.counters))
+    ends += [outlet, inlet]
+    sent = [predictions(number, side) for number, side in enumerate((4, 28, 400, 4))]
+    assert all(outlet.end.send(*each) for each in sent[1:])
+    inlet.until(lambda: len(inlet.heard) == 4)
+    heard = sorted(inlet.heard, key=lambda one: one[0].each[0].part_id)
+    assert [(message, bytes(payload)) for message, (payload,), _ in heard] == sent
+    assert [peer for _, _, peer in heard] == [b"", b"lane.1", b"", b"lane.1"]
+
+
+def test_predictions_of_a_decision_that_was_killed_reach_the_next_one(tmp_path, ends):
+    endpoint = f"ipc://{tmp_path}/predictions.sock"
+    outlet = End(lambda end: Outlet(end.bus, endpoint, end.counters))
+    first = multiprocessing.get_context("spawn").Process(target=a_decision, args=(endpoint,))
+    first.start()
+    began = time.monotonic()
+    while not (tmp_path / "predictions.lane").exists():
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+    assert outlet.end.send(*predictions(1, 4))
+    os.kill(first.pid, signal.SIGKILL)
+    first.join()
+    assert outlet.end.send(*predictions(2, 4)), "nobody has told yet that it is dead"
+    inlet = End(lambda end: Inlet(end.bus, [endpoint], end.handle, end.counters))
+    ends += [outlet, inlet]
+    inlet.until(lambda: [message.each[0].part_id for message, _, _ in inlet.heard] == ["2"])
+
+
+def a_decision(endpoint):
+    End(lambda end: Inlet(end.bus, [endpoint], end.handle, end.counters)).until(lambda: False, 60)
