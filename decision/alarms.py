@@ -37,9 +37,12 @@ class Happenings:
 
 
 class Alarms:
-    """What is on, as it was told last: each with a log line, a counter and an event when it begins and ends."""
+    """What is on, as it was told last: each with an event when it begins and ends.
 
-    def __init__(self, station: str, counters: Counter[str], severity: Severity = "ALARM") -> None:
+    With `counters` each has a counter and its log lines, too; without, whoever says what is on has seen to them.
+    """
+
+    def __init__(self, station: str, counters: Counter[str] | None = None, severity: Severity = "ALARM") -> None:
         self._severity = severity
         self._station = station
         self._counters = counters
@@ -50,10 +53,12 @@ class Alarms:
         """Take what is on now, each alarm's name with what to say of it; return the events of what has changed."""
         news = []
         for name in [name for name in self._beginnings if name not in on]:
-            self._conditions[name].end()
+            if name in self._conditions:
+                self._conditions[name].end()
             news.append(events.ended(self._beginnings.pop(name)))
         for name in [name for name in on if name not in self._beginnings]:
-            self._conditions.setdefault(name, Condition(name, self._counters)).occur(why=on[name])
+            if self._counters is not None:
+                self._conditions.setdefault(name, Condition(name, self._counters)).occur(why=on[name])
             self._beginnings[name] = events.began(self._station, _SERVICE, name, self._severity, on[name])
             news.append(self._beginnings[name])
         return news

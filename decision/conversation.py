@@ -18,6 +18,7 @@ from decision.news import (
     GateMissed,
     GateOutcomeSeen,
     GateOutcomesLost,
+    GateOutcomesRecounted,
     GateWritten,
     JobRequested,
     LinkDown,
@@ -36,6 +37,7 @@ LOOP_SILENT_NS = 500_000_000  # the loop has not said that it can judge for so l
 _POLL_NS = 20_000_000
 _LED_POLL_NS = 2_000_000  # where the PLC leads, a trigger waits for half of it on average
 _HEARTBEAT_NS = 100_000_000
+_ALONE_NS = 300_000_000  # a heartbeat that stands for so long is of a station that is gone, or cannot judge
 
 
 @dataclass
@@ -153,6 +155,8 @@ class Conversation:
     def _agree(self) -> None:
         """Bring a PLC that was just reached to what the station knows."""
         inputs = self._driver.read_inputs()
+        if inputs.run not in {0, self._run}:
+            self._insist_on_being_alone(inputs.run)
         if inputs.run != self._run:
             self._driver.clear_results()
         if self._handshake:
@@ -167,6 +171,15 @@ class Conversation:
         self._take(0)
         self._write_outputs()
         self._write_orders()
+
+    def _insist_on_being_alone(self, run: int) -> None:
+        """Raise DeviceError where the station of another run still writes: by its results our parts would pass."""
+        heartbeat = self._driver.read_heartbeat()
+        until_ns = time.monotonic_ns() + _ALONE_NS
+        while not self._said.closing and (now_ns := time.monotonic_ns()) < until_ns:
+            self.wait(min(until_ns, now_ns + _POLL_NS))
+            if self._driver.read_heartbeat() != heartbeat:
+                raise DeviceError(f"the PLC serves another station, of run {run}: its heartbeat moves")
 
     def _take(self, until_ns: int) -> None:
         """Accept the orders that wait; wait for one until `until_ns`."""
@@ -296,12 +309,18 @@ class Conversation:
                 self._up = True
                 self._tell(LinkUp())
         elif now_ns - self._plc_heartbeat_ns > self._plc_silent_ns:
-            raise DeviceError("the PLC answers but its heartbeat stands still: its program does not run")
+            raise DeviceError(
+                "the PLC answers but its heartbeat stands still: its program does not run, or writes elsewhere than "
+                "the register map says (andon plc map)"
+            )
         self._look(inputs)
         self._fetch_outcomes(inputs.outcome_count)
 
     def _fetch_outcomes(self, count: int) -> None:
         seen = self._outcomes_seen or 0
+        if count < seen:
+            self._tell(GateOutcomesRecounted(seen, count))
+            self._outcomes_seen = seen = max(0, count - registers.SLOTS)
         if count - seen > registers.SLOTS:
             self._tell(GateOutcomesLost(count - registers.SLOTS - seen))
             seen = count - registers.SLOTS
@@ -309,12 +328,10 @@ class Conversation:
             outcomes = self._driver.read_outcomes(seen + 1, count - seen)
             now_ns = time.monotonic_ns()
             for outcome in outcomes:
-                told = (
-                    GateOutcomesLost(1)
-                    if outcome is None
-                    else GateOutcomeSeen(outcome.sequence, outcome.outcome, now_ns)
-                )
-                self._tell(told)
+                if outcome is not None:
+                    self._tell(GateOutcomeSeen(outcome.sequence, outcome.outcome, now_ns))
+            if None in outcomes:
+                self._tell(GateOutcomesLost(outcomes.count(None)))
             seen += len(outcomes)
             self._outcomes_seen = seen
             self._take(0)

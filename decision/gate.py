@@ -99,6 +99,9 @@ class Driver(Protocol):
     def clear_results(self) -> None:
         """Empty all result slots: the gate is at rest for every part."""
 
+    def read_heartbeat(self) -> int:
+        """Read the station's heartbeat that the PLC holds: whose station writes it is seen by what moves."""
+
     def read_inputs(self) -> PlcInputs:
         """Read what the PLC tells."""
 

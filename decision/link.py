@@ -16,7 +16,9 @@ from decision.ledger import Ledger
 from decision.news import (
     Event,
     GateMissed,
+    GateOutcomeSeen,
     GateOutcomesLost,
+    GateOutcomesRecounted,
     GateWritten,
     LinkDown,
     LinkUp,
@@ -24,6 +26,10 @@ from decision.news import (
     TriggerRefused,
 )
 from decision.registers import Result
+from decision.troubles import Recent
+
+_STEADY_NS = 1_000_000_000  # a connection that comes and goes is one alarm
+_AWAITED_NS = 10_000_000_000  # a PLC that starts with the station
 
 
 class Link:
@@ -52,6 +58,11 @@ class Link:
         self._down = Condition("plc_down", counters)
         self._missing = Condition("gate_missed", counters)
         self._refusing = Condition("trigger_refused", counters)
+        self._losing = Condition("gate_outcomes_lost", Counter())  # this one counts how often, `counters` how many
+        self._recent = Recent()
+        self._why_down = ""
+        self._awaited_ns = 0  # until then it need not be there
+        self._steady_ns = 0  # from then on it is up for good
         self._leads = ledger is not None
         self._said = Said()
         self._orders: Orders = queue.SimpleQueue()
@@ -62,6 +73,7 @@ class Link:
 
     def start(self) -> None:
         """Begin to connect; in this process, the interpreter changes threads every 0.1 ms from now on."""
+        self._awaited_ns = time.monotonic_ns() + _AWAITED_NS
         self._thread.start()
 
     def fileno(self) -> int:
@@ -107,6 +119,14 @@ class Link:
         self._said.line_stop = wanted
         self._orders.put(None)
 
+    def alarms(self) -> dict[str, str]:
+        """Return the alarms that are on, with what to say of each."""
+        now_ns = time.monotonic_ns()
+        on = self._recent.on(now_ns)
+        if (self._down.active and now_ns >= self._awaited_ns) or now_ns < self._steady_ns:
+            on["plc_down"] = self._why_down
+        return on
+
     def events(self) -> list[Event]:
         """Return what has happened since the last call, oldest first; it is counted and logged here."""
         found = self._events.drain()
@@ -123,22 +143,43 @@ class Link:
             return
         self._events.close()
 
+    def _note(self, name: str, detail: str) -> None:
+        self._recent.note(name, detail, time.monotonic_ns())
+
     def _count(self, event: Event) -> None:
         match event:
             case LinkDown(reason):
                 self._down.occur(reason=reason)
+                self._why_down = reason
             case LinkUp():
+                now_ns = time.monotonic_ns()
+                if self._down.active and now_ns >= self._awaited_ns:
+                    self._steady_ns = now_ns + _STEADY_NS
+                self._awaited_ns = 0
                 self._down.end()
             case GateMissed(sequence, part_id):
                 self._missing.occur(part_id=part_id, sequence=sequence)
+                self._note("gate_missed", f"part {part_id}: its result came too late for the PLC")
             case GateWritten():
                 self._missing.end()
             case TriggerRefused(code, number):
                 self._refusing.occur(why=code.name.lower(), part_number=number)
             case PartTriggered():
                 self._refusing.end()
+            case _:
+                self._count_outcome(event)
+
+    def _count_outcome(self, event: Event) -> None:
+        match event:
             case GateOutcomesLost(count):
                 self._counters["gate_outcomes_lost"] += count
-                logger().warning("gate outcomes were lost", count=count)
+                self._losing.occur(first=count)
+                self._note("gate_outcomes_lost", f"of {count} parts the PLC told no outcome that can be read")
+            case GateOutcomesRecounted(before, count):
+                self._counters["gate_outcomes_recounted"] += 1
+                logger().warning("the PLC counts its outcomes anew", before=before, count=count)
+                self._note("gate_outcomes_recounted", f"outcome_count of the PLC went from {before} to {count}")
+            case GateOutcomeSeen():
+                self._losing.end()
             case _:
                 pass

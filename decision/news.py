@@ -43,6 +43,14 @@ class GateOutcomesLost:
 
 
 @dataclass(frozen=True)
+class GateOutcomesRecounted:
+    """The PLC's count of outcomes went back: it has older registers again, or counts anew. It is followed."""
+
+    before: int
+    count: int
+
+
+@dataclass(frozen=True)
 class JobRequested:
     """The PLC asks for another job than before; 0: for none."""
 
@@ -85,6 +93,7 @@ Event = (
     | GateMissed
     | GateOutcomeSeen
     | GateOutcomesLost
+    | GateOutcomesRecounted
     | JobRequested
     | PartTriggered
     | TriggerRefused

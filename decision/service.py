@@ -89,6 +89,7 @@ class Decision(Service):
         self._unable = Condition("cannot_judge", self.counters)
         self._streaks = Streaks()
         self._alarms = Alarms(self._station.station, self.counters)
+        self._link_alarms = Alarms(self._station.station)
         self._happenings = Happenings(self._station.station, self.counters)
         self._refused: TriggerRefused | None = None  # the last one, until a trigger is taken
         self._alarms_ns = time.monotonic_ns() + _HEARD_NS
@@ -331,7 +332,8 @@ class Decision(Service):
                     side.stop_line(stop)
         if now_ns < self._alarms_ns or self._records.almost_full:
             return
-        for event in (*self._alarms.update(on), *self._changeover.events()):
+        link_alarms = self._link_alarms.update(self._link.alarms() if self._link else {})
+        for event in (*self._alarms.update(on), *link_alarms, *self._changeover.events()):
             self._records.deliver(event)
 
     def _tell_happenings(self) -> None:

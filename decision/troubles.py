@@ -11,13 +11,33 @@ from decision.fates import Fate
 _QUIET_NS = 10_000_000_000  # an alarm ends when what it tells of has not happened again for so long
 
 
+class Recent:
+    """What has gone wrong of late: alarms without a state of their own."""
+
+    def __init__(self) -> None:
+        self._happened: dict[str, tuple[int, str]] = {}  # alarm -> when last, what to say of it
+
+    def note(self, name: str, detail: str, now_ns: int) -> None:
+        """Let an alarm begin, or go on."""
+        self._happened[name] = now_ns, detail
+
+    def on(self, now_ns: int) -> dict[str, str]:
+        """Return the alarms that are on, with what to say of each."""
+        self._happened = {
+            name: (last_ns, detail)
+            for name, (last_ns, detail) in self._happened.items()
+            if now_ns - last_ns < _QUIET_NS
+        }
+        return {name: detail for name, (_, detail) in self._happened.items()}
+
+
 class Troubles:
     """Counters of everything, and what is on."""
 
     def __init__(self, counters: Counter[str]) -> None:
         """Count in `counters`."""
         self.counters = counters
-        self._happened: dict[str, tuple[int, str]] = {}  # alarm -> when last, what to say of it
+        self._recent = Recent()
         self._io_down: str | None = None
 
     def io_down(self, reason: str) -> None:
@@ -33,7 +53,7 @@ class Troubles:
         """Note that a reading was left out."""
         self.counters["io_slow"] += 1
         told = f"a reading was left out: its counters may have been read {doubt_ns / 1e6:.0f} ms earlier or later"
-        self._happened["io_slow"] = now_ns, told
+        self._recent.note("io_slow", told, now_ns)
 
     def note(self, fate: Fate, now_ns: int) -> None:
         """Count what has become of a part."""
@@ -47,16 +67,11 @@ class Troubles:
             case _:
                 name, detail = _alarm(fate)
                 self.counters[name] += 1
-                self._happened[name] = now_ns, detail
+                self._recent.note(name, detail, now_ns)
 
     def alarms(self, now_ns: int, full_bins: Collection[str]) -> dict[str, str]:
         """Return the alarms that are on, with what to say of each."""
-        self._happened = {
-            name: (last_ns, detail)
-            for name, (last_ns, detail) in self._happened.items()
-            if now_ns - last_ns < _QUIET_NS
-        }
-        on = {name: detail for name, (_, detail) in self._happened.items()}
+        on = self._recent.on(now_ns)
         if self._io_down is not None:
             on["io_down"] = self._io_down
         if full_bins:

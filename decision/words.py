@@ -61,6 +61,10 @@ class WordsDriver:
         for address in range(registers.RESULTS.address, registers.RESULTS.end, most):
             self._words.write(address, [0] * min(most, registers.RESULTS.end - address))
 
+    def read_heartbeat(self) -> int:
+        """Read the station's heartbeat."""
+        return self._words.read(registers.STATION_HEARTBEAT.address, 1)[0]
+
     def read_inputs(self) -> PlcInputs:
         """Read the PLC's registers, and the run, in one request."""
         first = registers.INPUTS[0].address

@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from plc_peers import Simulator
 from pymodbus.client import ModbusTcpClient
 
 from config.home import Home, Run
@@ -402,6 +404,98 @@ def test_more_orders_than_the_ring_holds_are_missed_not_forgotten(make_line, mak
     station.spin(lambda: len(station.having(GateMissed)) == 10, 3)
     assert station.sequences(GateMissed) == list(range(10))
     assert station.counters["gate_missed"] == 10
+
+
+class Bare:
+    """A PLC's registers, and a program that does nothing but beat."""
+
+    def __init__(self) -> None:
+        self.peer = Simulator()
+        self.peer.start()
+        self.on = True
+        self._ended = threading.Event()
+        self._beating = threading.Thread(target=self._beat)
+        self._beating.start()
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._ended.wait(0.05):
+            beat += 1
+            if self.on:
+                self.peer.write(registers.PLC_HEARTBEAT, [beat])
+
+    def tell(self, count: int, sequence: int) -> None:
+        """Write one more outcome, as number `count`."""
+        self.peer.write(registers.OUTCOMES, [0, sequence + 1, 1, 0], registers.slot(count - 1))
+        self.peer.write(registers.OUTCOME_COUNT, registers.words(count))
+
+    def link(self, run_id: str) -> Station:
+        return Station(int(str(self.peer.options["port"])), run_id)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._beating.join()
+        self.peer.stop()
+
+
+@pytest.fixture
+def bare() -> Iterator[Bare]:
+    plc = Bare()
+    yield plc
+    plc.stop()
+
+
+def test_of_two_stations_at_one_plc_only_the_first_is_let_in_and_says_what_passes(bare) -> None:
+    first = bare.link("first")
+    first.spin(first.up)
+    first.order(1, GateCommand.REJECT)
+    first.spin_s(0.1)
+    second = bare.link("second")
+    second.order(1, GateCommand.PASS)
+    end_s = time.monotonic() + 1.2
+    while time.monotonic() < end_s:
+        first.spin_s(0.02)
+        second.spin_s(0.02)
+        result = registers.read_result(bare.peer.read(registers.RESULTS, 1))
+        assert result is not None
+        assert result.command is GateCommand.REJECT
+    assert "serves another station" in second.having(LinkDown)[0].reason
+    assert first.up()
+    assert not first.having(LinkDown)
+    first.link.close()
+    second.spin(second.up)  # its turn, as soon as the other's heartbeat stands
+    second.link.close()
+
+
+def test_a_plc_whose_count_of_outcomes_goes_back_is_followed_and_it_is_an_alarm(bare) -> None:
+    station = bare.link("run")
+    station.spin(station.up)
+    for count in range(1, 4):
+        bare.tell(count, sequence=count)
+    station.spin(lambda: len(station.outcomes()) == 3)
+    bare.tell(1, sequence=7)
+    station.spin(lambda: 7 in station.outcomes())
+    assert "from 3 to 1" in station.link.alarms()["gate_outcomes_recounted"]
+    bare.tell(5 << 16, sequence=8)  # words in the wrong order, for a moment
+    station.spin(lambda: "gate_outcomes_lost" in station.link.alarms())
+    bare.tell(3, sequence=9)
+    station.spin(lambda: 9 in station.outcomes())
+    station.link.close()
+
+
+def test_a_plc_that_is_away_is_an_alarm_with_its_reason_until_it_is_back_for_good(bare) -> None:
+    station = bare.link("run")
+    station.spin(station.up)
+    assert not station.link.alarms()
+    bare.on = False
+    station.spin(lambda: "stands still" in station.link.alarms().get("plc_down", ""))
+    station.order(0, expires_ns=1)
+    station.spin(lambda: "p0" in station.link.alarms().get("gate_missed", ""))
+    bare.on = True
+    station.spin(station.up)
+    assert "plc_down" in station.link.alarms()
+    station.spin(lambda: "plc_down" not in station.link.alarms())
+    station.link.close()
 
 
 def test_a_driver_that_breaks_its_contract_ends_the_process_not_just_the_thread() -> None:
