@@ -1,10 +1,11 @@
-"""Classical: named operators, and how far their responses deviate from those of good images, place by place.
+"""Classical: named operators, and how far their responses deviate from those of good images, place by place and whole.
 
 Operators are data (a list of names with parameters) and become part of the graph: one engine runs every bundle.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from inference.training.backbones.layers import rounded
 from inference.training.detector import CROSS_FIT, FrameFormat, Summary, finite
+from inference.training.gaussian import Scale, Standardise, gaussian
 from inference.training.operators import AnyOperator
 from inference.training.operators.edges import Laplacian, Sobel
 from inference.training.operators.morphology import BlackHat, TopHat
@@ -23,6 +25,7 @@ from inference.training.progress import Progress
 from inference.training.resampling import Resample
 
 STEP_PX = 16  # sides are multiples: resampling works in as many bands, and cells fill the frame
+_LEAST_DEVIATION = 1e-3
 GRAY_OF_BGR = (29 / 256, 150 / 256, 77 / 256)  # whole shares of a power of two: whole grey levels sum exactly
 
 SUMMARY = Summary(
@@ -81,6 +84,7 @@ class Detector:
 
         A cell's variance is the largest of it and its eight neighbours, for an edge that moves does so across cells,
         and as much as a response varies over the whole frame on average: few images tell little of a single cell.
+        The means over the whole frame are learnt besides: what differs a little everywhere is unusual nowhere.
         """
         progress("statistics", 0, 1)
         named = [operator for operator in self.options.operators if isinstance(operator, Taught)]
@@ -97,8 +101,10 @@ class Detector:
         around = functional.max_pool2d(variance.permute(2, 0, 1)[None], 3, stride=1, padding=1)[0].permute(1, 2, 0)
         floor = (self.options.floor_gray / 255.0) ** 2
         deviation = (around + variance.mean(dim=(0, 1)) + floor).sqrt()
+        cells = features.shape[1] * features.shape[2]
+        whole = Whole(features.mean(dim=(1, 2)), floor / cells)
         progress("statistics", 1, 1)
-        return Deviations(rounded(centre), rounded(1.0 / deviation))
+        return Deviations(rounded(centre), rounded(1.0 / deviation), whole)
 
 
 class Cells(nn.Module):
@@ -137,18 +143,48 @@ class TaughtCells(nn.Module):
         return torch.cat([features[..., : -(self.cell_px**2)], torch.cat(cells, dim=1).permute(0, 2, 3, 1)], dim=3)
 
 
-class Deviations(nn.Module):
-    """How far the worst of a cell's responses lies from its mean, in deviations; centre and scale are (h, w, K)."""
+class Whole(nn.Module):
+    """How far the means over the frame lie from those of good images, all together and in deviations.
 
-    def __init__(self, centre: Tensor, scale: Tensor) -> None:
+    The Mahalanobis distance d of K means, of which sqrt(2) d - sqrt(2 K - 1) is a deviation of a standard normal (R. A.
+    Fisher, "Statistical Methods for Research Workers", 1925), so that it stands beside those of the cells.
+    """
+
+    def __init__(self, means: Tensor, floor: float) -> None:
+        """Learn from means (M, K); the variance `floor` is never thought unusual."""
+        super().__init__()
+        deviation = (means.var(dim=0, correction=0) + floor).sqrt()
+        self.standardise = Standardise(Scale(means.mean(dim=0), 1.0 / deviation))
+        whitening = gaussian(self.standardise(means), (floor / deviation.square()).double()).whitening
+        self.register_buffer("whitening", whitening.mT.float().contiguous())
+        self.usual = math.sqrt(2.0 * means.shape[1] - 1.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return deviations (N,) of features (N, h, w, K)."""
+        standard = self.standardise(features.mean(dim=(1, 2)))
+        distance: Tensor = torch.linalg.vector_norm(standard @ self.get_buffer("whitening"), dim=1)
+        return distance * math.sqrt(2.0) - self.usual
+
+
+class Deviations(nn.Module):
+    """How far the worst of a cell's responses lies from its mean, in deviations; centre and scale are (h, w, K).
+
+    Where the whole frame is more unusual than any cell, the map is enlarged until its highest cell is as unusual: it
+    still says where.
+    """
+
+    def __init__(self, centre: Tensor, scale: Tensor, whole: Whole) -> None:
         super().__init__()
         self.register_buffer("centre", centre)
         self.register_buffer("scale", scale)
+        self.whole = whole
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the anomaly map (N, h, w) of features (N, h, w, K)."""
         apart: Tensor = ((features - self.get_buffer("centre")) * self.get_buffer("scale")).abs()
-        return apart.amax(dim=3)
+        cells = apart.amax(dim=3)
+        highest = cells.amax(dim=(1, 2)).clamp(min=_LEAST_DEVIATION)
+        return cells * torch.maximum(self.whole(features) / highest, torch.ones_like(highest))[:, None, None]
 
 
 def pixels(features: Tensor, cell_px: int) -> Tensor:

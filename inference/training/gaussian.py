@@ -59,12 +59,13 @@ class Gaussian(NamedTuple):
     whitening: Tensor
 
 
-def gaussian(vectors: Tensor, noise: float = LEAST_VARIANCE) -> Gaussian:
+def gaussian(vectors: Tensor, noise: float | Tensor = LEAST_VARIANCE) -> Gaussian:
     """Return the Gaussian of standardised `vectors` (..., M, D), one for each place of the leading dimensions.
 
     The covariance is shrunk towards a multiple of the identity by as much as minimises its expected squared error. That
     makes it invertible however few vectors there are (Ledoit and Wolf, "A well-conditioned estimator for
-    large-dimensional covariance matrices", J. Multivariate Analysis 2004). The variance `noise` is added to each.
+    large-dimensional covariance matrices", J. Multivariate Analysis 2004). The variance `noise` is added to each, or each
+    of (D,) to its own.
     """
     wide = vectors.to(torch.float64)
     count, dimensions = wide.shape[-2:]
@@ -73,7 +74,7 @@ def gaussian(vectors: Tensor, noise: float = LEAST_VARIANCE) -> Gaussian:
     covariance = centred.mT @ centred / count
     share, usual = _shrinkage(centred, covariance)
     shrunk = covariance * (1.0 - share)[..., None, None]
-    shrunk.diagonal(dim1=-2, dim2=-1).add_((share * usual + noise)[..., None])
+    shrunk.diagonal(dim1=-2, dim2=-1).add_((share * usual)[..., None] + noise)
     identity = torch.eye(dimensions, dtype=torch.float64).expand_as(shrunk)
     whitening = torch.linalg.solve_triangular(torch.linalg.cholesky(shrunk), identity, upper=False)
     return Gaussian(mean, whitening)

@@ -14,7 +14,7 @@ from skimage import feature, morphology, registration
 from torch import Tensor
 
 from config.errors import ConfigurationError
-from inference.detectors.classical import Deviations
+from inference.detectors.classical import Deviations, Whole
 from inference.images import Frame
 from inference.training import detector
 from inference.training.detector import FrameFormat, Network
@@ -312,10 +312,38 @@ def test_every_operator_scores_alike_in_torch_and_in_the_graph(names: tuple[str,
 
 
 def test_the_worst_response_places_the_map() -> None:
-    head = Deviations(torch.zeros(2, 3, 2), torch.tensor([1.0, 10.0]).expand(2, 3, 2))
+    scale = torch.tensor([1.0, 10.0]).expand(2, 3, 2)
+    head = Deviations(torch.zeros(2, 3, 2), scale, Whole(torch.zeros(4, 2), floor=1.0))
     features = torch.zeros(1, 2, 3, 2)
     features[0, 0, 1], features[0, 1, 2] = torch.tensor([3.0, 0.0]), torch.tensor([0.0, -0.5])
     assert head(features)[0].tolist() == [[0.0, 3.0, 0.0], [0.0, 0.0, 5.0]]
+
+
+def test_what_differs_a_little_everywhere_differs_as_a_whole() -> None:
+    def frames(strength_gray: float, first: int, count: int) -> Tensor:
+        noise = [
+            np.random.default_rng(seed).normal(128, strength_gray, (128, 128, 1))
+            for seed in range(first, first + count)
+        ]
+        return torch.from_numpy(np.clip(noise, 0, 255).astype(np.uint8))
+
+    built = detector.load("classical", {})[0]
+    encoder = built.encoder(FrameFormat(1, 128, 128))
+    with torch.inference_mode():
+        head = built.fit(encoder(frames(20, 0, 30)), 0, unheard)
+        assert isinstance(head, Deviations)
+        for strength_gray, unusual in ((20.0, False), (22.0, True)):
+            maps = head(encoder(frames(strength_gray, 100, 10)))
+            alone = head.whole(encoder(frames(strength_gray, 100, 10)))
+            assert bool((alone > 6.0).all()) == unusual
+            assert bool((maps.amax(dim=(1, 2)) >= alone - 1e-4).all())
+            assert maps.std(dim=(1, 2)).min() > 0.1
+
+
+def test_a_whole_of_which_all_good_images_say_the_same_is_no_stricter_than_its_floor() -> None:
+    whole = Whole(torch.full((5, 3), 0.25), floor=0.01)
+    apart = torch.tensor([0.2, 0.0, 0.0]).expand(1, 2, 2, 3)  # two deviations of the floor, in one of three
+    assert whole(apart + 0.25).item() == pytest.approx(2.0 * 2.0**0.5 - 5.0**0.5, abs=1e-5)
 
 
 @pytest.mark.parametrize(
