@@ -14,6 +14,7 @@ from pymodbus.client import ModbusTcpClient
 from config.errors import DeviceError
 from config.station import Host
 from decision.coupler import Inputs
+from decision.modbus import failure, refusal
 
 if TYPE_CHECKING:
     from pymodbus.pdu import ModbusPDU
@@ -87,7 +88,11 @@ class Driver:
 
     def open(self) -> None:
         """Connect; write the watchdog's register."""
-        if not self._client.connect():  # type: ignore[no-untyped-call]  # pymodbus has no annotation here
+        try:
+            connected = self._client.connect()  # type: ignore[no-untyped-call]  # pymodbus has no annotation here
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+            raise DeviceError(f"{self._where}: no connection: {error}") from error
+        if not connected:
             raise DeviceError(f"{self._where}: no connection")
         watchdog = self._options.watchdog
         if watchdog is not None:
@@ -144,9 +149,9 @@ class Driver:
         try:
             answer = request()
         except (ModbusException, OSError) as error:
-            raise self._error(what, error) from error
+            raise self._error(what, failure(error, self._options.timeout_ms)) from error
         if answer.isError():
-            raise self._error(what, f"refused: {answer}; compare the options with the coupler's map")
+            raise self._error(what, f"{refusal(answer)}; compare the options with the coupler's map")
         return answer
 
     def _error(self, what: str, why: object) -> DeviceError:

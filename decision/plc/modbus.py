@@ -11,6 +11,7 @@ from pymodbus.client import ModbusTcpClient
 
 from config.errors import DeviceError
 from config.station import Host
+from decision.modbus import failure, refusal
 from decision.words import WordsDriver
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _HoldingRegisters:
 
     def __init__(self, options: Options) -> None:
         self._unit_id = options.unit_id
+        self._timeout_ms = options.timeout_ms
         self._where = f"PLC {options.host}:{options.port}"
         self._client = ModbusTcpClient(
             options.host, port=options.port, timeout=options.timeout_ms / 1000, retries=0, name="andon"
@@ -64,14 +66,16 @@ class _HoldingRegisters:
         try:
             answer = self._client.write_registers(address, words, device_id=self._unit_id)
         except (ModbusException, OSError) as error:
-            raise self._error(f"writing {len(words)} registers at {address}", error) from error
+            what = f"writing {len(words)} registers at {address}"
+            raise self._error(what, failure(error, self._timeout_ms)) from error
         self._check(answer, f"writing {len(words)} registers at {address}")
 
     def read(self, address: int, count: int) -> list[int]:
         try:
             answer = self._client.read_holding_registers(address, count=count, device_id=self._unit_id)
         except (ModbusException, OSError) as error:
-            raise self._error(f"reading {count} registers at {address}", error) from error
+            what = f"reading {count} registers at {address}"
+            raise self._error(what, failure(error, self._timeout_ms)) from error
         self._check(answer, f"reading {count} registers at {address}")
         if len(answer.registers) != count:
             raise self._error(f"reading {count} registers at {address}", f"{len(answer.registers)} came")
@@ -79,7 +83,7 @@ class _HoldingRegisters:
 
     def _check(self, answer: ModbusPDU, what: str) -> None:
         if answer.isError():
-            raise self._error(what, f"refused: {answer}; see the register map")
+            raise self._error(what, f"{refusal(answer)}; see the register map")
 
     def _error(self, what: str, why: object) -> DeviceError:
         return DeviceError(f"{self._where}: {what}: {why}")

@@ -174,7 +174,7 @@ def test_modbus_a_refusal_is_a_device_error_that_says_so(pair: tuple[Driver, Lib
     driver = modbus(peer, output_address=60)
     try:
         driver.open()
-        with pytest.raises(DeviceError, match="writing 10 coils at 60: refused"):
+        with pytest.raises(DeviceError, match="writing 10 coils at 60: refused: exception 2, illegal data address;"):
             driver.write([False] * 10)
     finally:
         driver.close()
@@ -183,3 +183,10 @@ def test_modbus_a_refusal_is_a_device_error_that_says_so(pair: tuple[Driver, Lib
 def test_modbus_counters_must_fit_one_request() -> None:
     with pytest.raises(ConfigurationError, match="within 125 registers"):
         make("modbus", free_port(), counters=[{"address": 0}, {"address": 124}])
+
+
+@pytest.mark.parametrize("name", plugins.names("decision.io"))
+def test_a_host_that_is_nobodys_is_a_device_error(name: str) -> None:
+    for host in ("no-such-host.invalid", "x" * 70):
+        with pytest.raises(DeviceError, match=host):
+            make(name, 502, host=host).open()

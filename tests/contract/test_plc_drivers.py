@@ -379,7 +379,9 @@ def test_modbus_a_refusal_is_a_device_error_that_says_so() -> None:
     driver = client.Driver(client.Options(port=peer.options["port"]))
     try:
         driver.open()
-        with pytest.raises(DeviceError, match=r"writing 1 registers at 17: refused"):
+        with pytest.raises(
+            DeviceError, match=r"writing 1 registers at 17: refused: exception 2, illegal data address;"
+        ):
             driver._words.write(registers.PLC_HEARTBEAT.address, [1])
         assert peer.read(registers.PLC_HEARTBEAT) == [0]
     finally:
