@@ -105,6 +105,15 @@ SITUATIONS = (
         "andon train --data DIR --out part.andon --recipe part.toml, then andon up --bundle part.andon.",
     ),
     Situation(
+        "fine-texture",
+        "Cloth, paper, ground metal: a texture finer than things are",
+        (
+            Advice("classical", "sees every pixel, each place and the whole frame; networks blur what is that fine"),
+            Advice("dn2", "where a fault changes the whole texture and only good or bad counts"),
+        ),
+        "Let --option side_px be the camera's longest side: what is resampled away is not judged.",
+    ),
+    Situation(
         "must-explain",
         "Each verdict must be explained",
         (
