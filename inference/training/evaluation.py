@@ -166,7 +166,7 @@ def evaluate(
     good = [image for image in judged if image.good]
     bad = [image for image in judged if not image.good]
     best = best_f1(scores_of_all, bad_of_all)
-    curves = _pixel_curves(samples, maps)
+    curves = pixel_curves(samples, maps)
     return Evaluation(
         bundle=bundle.manifest.name,
         digest=bundle.digest,
@@ -228,7 +228,7 @@ def _by_kind(judged: list[Judged]) -> Iterator[KindResult]:
         )
 
 
-def _pixel_curves(samples: list[dataset.Sample], maps: list[Maps]) -> PixelCurves:
+def pixel_curves(samples: list[dataset.Sample], maps: list[Maps]) -> PixelCurves:
     """Return the curves over the pixels of all good images and of all bad ones that have a mask; empty for one cell."""
     curves = PixelCurves(min(float(m.min()) for m in maps), max(float(m.max()) for m in maps))
     if maps[0].size == 1:  # it says no place: an area would be that of the image's score

@@ -1,8 +1,11 @@
-"""The table of the manual: `python tests/bench/table.py FOLDER OUT [--every DATA=N] [--detectors A,B] [--variants]`.
+"""The table of the manual: `python tests/bench/table.py FOLDER OUT [--every DATA=N] [--anomalib PYTHON] ...`.
 
-Learns and measures every detector with its defaults on every data set of FOLDER (those with `train` and `test`), and
-writes OUT/table.md. Run again to go on where it ended: what is in OUT for the same images, options and versions is not
-done again, and what failed is tried once more.
+Learns and measures every detector with its defaults on every data set of FOLDER (each a folder with `train` and `test`,
+or FOLDER itself is one), and writes OUT/table.md: one table of all, then the same beside Anomalib's models where
+PYTHON is an interpreter that has Anomalib (`peers/venvs.py` makes one). Run again to go on where it ended: what is in
+OUT for the same images, options and versions is not done again, and what failed is tried once more. With `--kept`
+nothing is learnt: the table is of what is there. `andon select --data OUT/DATA/images/DATA --out OUT/DATA` chooses from
+the same trials.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import beside
+
 from config import dataset, files
+from config.errors import AndonError, InputError
 from config.intervals import area_interval
 from deploy.logbook import ScreenProgress
 from inference.training.candidates import candidates
@@ -20,40 +26,78 @@ from inference.training.evaluation import Rate
 from inference.training.trial import Asked, Outcome, data_digest, trial
 
 COLUMNS = (
-    "detector", "image AUROC (95 %)", "AUPR", "best F1", "pixel AUROC", "AUPRO", "false rejects", "escapes",
+    "data", "detector", "image AUROC (95 %)", "AUPR", "best F1", "pixel AUROC", "AUPRO", "false rejects", "escapes",
     "escapes at 0.1 / 0.5 / 1 % false rejects", "fit s", "ms at 1 / 16", "bundle MB", "in memory MB",
 )  # fmt: skip
 
 
-def main() -> None:
+def main() -> int:
     """Measure what is missing, and write the table after every trial."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--every", action="append", default=[], metavar="DATA=N", help="every N-th training image")
-    parser.add_argument("--detectors", default="", metavar="A,B")
-    parser.add_argument("--data", default="", metavar="A,B", help="these data sets alone")
-    parser.add_argument("--variants", action="store_true", help="named sets of options, too")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    asked = _arguments()
     every = {name: int(count) for name, _, count in (text.partition("=") for text in asked.every)}
-    wanted = [name for name in asked.detectors.split(",") if name]
-    tried = candidates(wanted, variants=asked.variants)
-    chosen = [name for name in asked.data.split(",") if name]
-    sets = sorted(path for path in asked.folder.iterdir() if (path / "train").is_dir() and (path / "test").is_dir())
-    sections: dict[str, str] = {}
-    for data in [path for path in sets if not chosen or path.name in chosen]:
+    tried = candidates(_names(asked.detectors), variants=asked.variants)
+    table = _Table(asked.out)
+    for data in data_sets(asked.folder, _names(asked.data)):
         out = asked.out / data.name
-        thinned = thin(data, out / "images" / data.name, every.get(data.name, 1))
-        digest = data_digest(thinned)
-        outcomes: list[Outcome] = []
+        try:
+            thinned = thin(data, out / "images" / data.name, every.get(data.name, 1))
+            digest = data_digest(thinned)
+        except AndonError as error:
+            table.told.append(f"**{data.name}**: not measured: {error}")
+            continue
+        table.told.append(_told(data.name, thinned, every.get(data.name, 1), asked.seed))
         for candidate in tried:
             output = (out / f"{candidate.name}.andon").absolute()
             one = Asked(data=thinned.absolute(), output=output, candidate=candidate, seed=asked.seed)
-            outcomes.append(trial(one, digest, out, ScreenProgress()))
-            sections[data.name] = section(data.name, thinned, outcomes, asked.seed)
-            files.write(asked.out / "table.md", "\n".join(sections.values()).encode())
-    sys.stdout.write("\n".join(sections.values()))
+            kept = out / f"{candidate.name}.json"
+            if asked.kept and not kept.is_file():
+                continue
+            outcome = (
+                Outcome.model_validate_json(kept.read_bytes())
+                if asked.kept
+                else trial(one, digest, out, ScreenProgress())
+            )
+            table.rows.append((data.name, outcome))
+            if asked.anomalib and candidate.name in beside.MODELS and outcome.evaluation:
+                pair = beside.peer(asked.anomalib.absolute(), thinned, digest, outcome, output, only_kept=asked.kept)
+                table.pairs += [(data.name, outcome, pair)] if pair else []
+            table.write()
+    table.write()
+    sys.stdout.write(table.text())
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--every", action="append", default=[], metavar="DATA=N", help="every N-th training image")
+    parser.add_argument("--detectors", default="", metavar="A,B", help="these alone")
+    parser.add_argument("--data", default="", metavar="A,B", help="these data sets alone, in this order")
+    parser.add_argument("--variants", action="store_true", help="named sets of options, too")
+    parser.add_argument("--anomalib", type=Path, metavar="PYTHON", help="beside Anomalib's models, too")
+    parser.add_argument("--kept", action="store_true", help="only what OUT has")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def data_sets(folder: Path, wanted: list[str]) -> list[Path]:
+    """Return the data sets of a folder, those that are wanted in their order; raise InputError where there is none."""
+    folder = folder.absolute()
+    known = {path.name: path for path in [folder, *sorted(folder.iterdir())] if _is_data(path)}
+    missing = [name for name in wanted if name not in known]
+    if missing or not known:
+        there = ", ".join(known) or "none"
+        raise InputError(f"{folder}: no data set {', '.join(missing)} with 'train' and 'test'; there are: {there}")
+    return [known[name] for name in wanted] if wanted else list(known.values())
+
+
+def _is_data(path: Path) -> bool:
+    return (path / "train").is_dir() and (path / "test").is_dir()
 
 
 def thin(data: Path, folder: Path, every: int) -> Path:
@@ -72,21 +116,42 @@ def thin(data: Path, folder: Path, every: int) -> Path:
     return folder
 
 
-def section(name: str, data: Path, outcomes: list[Outcome], seed: int) -> str:
-    """Return the table of a data set."""
+class _Table:
+    """What was measured so far."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.told: list[str] = []
+        self.rows: list[tuple[str, Outcome]] = []
+        self.pairs: list[tuple[str, Outcome, beside.Peer]] = []
+
+    def text(self) -> str:
+        """Return the table: the data sets in their order, of each the most accurate first."""
+        order = list(dict.fromkeys(name for name, _ in self.rows))
+        ranked = sorted(self.rows, key=lambda one: (order.index(one[0]), -_area(one[1])))
+        lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+        lines += [f"| {' | '.join((name, *row(outcome)))} |" for name, outcome in ranked]
+        parts = ["\n".join(f"- {told}" for told in self.told), "\n".join(lines)]
+        return "\n\n".join([*parts, *([beside.table(self.pairs)] if self.pairs else [])]) + "\n"
+
+    def write(self) -> None:
+        """Keep it."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        files.write(self.out / "table.md", self.text().encode())
+
+
+def _area(outcome: Outcome) -> float:
+    return outcome.evaluation.image_auroc or 0.0 if outcome.evaluation else -1.0
+
+
+def _told(name: str, data: Path, every: int, seed: int) -> str:
     samples = dataset.test_images(data)
     good = sum(sample.good for sample in samples)
-    told = (
-        f"**{name}**: {len(dataset.training_images(data))} good images to learn from, {good} good and "
-        f"{len(samples) - good} bad ones to judge, seed {seed}, one thread.\n"
+    which = "" if every == 1 else f" (every {every}th)"
+    return (
+        f"**{name}**: {len(dataset.training_images(data))} good images to learn from{which}, {good} good and "
+        f"{len(samples) - good} bad ones to judge, seed {seed}, one thread"
     )
-    lines = [
-        told,
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{'---|' * len(COLUMNS)}",
-    ]
-    lines += [f"| {' | '.join(row(outcome))} |" for outcome in outcomes]
-    return "\n".join(lines) + "\n"
 
 
 def row(outcome: Outcome) -> Iterator[str]:
@@ -95,7 +160,7 @@ def row(outcome: Outcome) -> Iterator[str]:
     found, cost = outcome.evaluation, outcome.cost
     if found is None or cost is None or found.image_auroc is None:
         yield f"{outcome.state}: {outcome.why}".replace("|", "/")
-        yield from [""] * (len(COLUMNS) - 2)
+        yield from [""] * (len(COLUMNS) - 3)
         return
     good = sum(image.good for image in found.images)
     low, high = area_interval(found.image_auroc, good, len(found.images) - good)
@@ -105,7 +170,7 @@ def row(outcome: Outcome) -> Iterator[str]:
     yield _rate(found.false_rejects)
     yield _rate(found.escapes)
     yield " / ".join(_share(point.escapes.rate) for point in found.operating)
-    yield f"{found.fit_s or 0:.0f}"
+    yield f"{found.fit_cpu_s or found.fit_s or 0:.1f}"
     yield f"{cost.ms_per_image:.1f} / {cost.ms_per_image_of_16:.1f}"
     yield f"{found.bundle_bytes / 1e6:.1f}"
     yield f"{cost.resident_bytes / 1e6:.0f}"
@@ -120,4 +185,7 @@ def _rate(rate: Rate) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except AndonError as error:
+        sys.exit(f"{error}")

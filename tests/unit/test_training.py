@@ -19,7 +19,7 @@ from inference.images import read_image, read_mask, stored_channels
 from inference.keys import SigningKey, TrustStore
 from inference.training import Evaluation, Thresholds, TrainingOptions, evaluate, report, train
 from inference.training.cost import cost
-from inference.training.evaluation import _pixel_curves
+from inference.training.evaluation import pixel_curves
 from inference.training.good_images import GoodImages
 from inference.training.progress import unheard
 
@@ -316,5 +316,5 @@ def test_a_report_that_cannot_be_written_says_so(
 def test_a_detector_that_says_no_place_has_no_pixel_areas(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "mask.png"), np.eye(8, dtype=np.uint8) * 255)
     samples = [dataset.Sample(tmp_path / "part.png", "chip", tmp_path / "mask.png")]
-    told = [_pixel_curves(samples, [np.ones((side, side), np.float32)]).auroc() for side in (1, 2)]
+    told = [pixel_curves(samples, [np.ones((side, side), np.float32)]).auroc() for side in (1, 2)]
     assert told == [None, 0.5]

@@ -36,6 +36,7 @@ from anomalib.engine import Engine  # noqa: E402 - the same
 from anomalib.models import Patchcore  # noqa: E402 - the same
 from anomalib.models.components import KCenterGreedy  # noqa: E402 - the same
 from anomalib.pre_processing import PreProcessor  # noqa: E402 - the same
+from lite0 import as_timm  # noqa: E402 - the same
 from torch.export import Dim  # noqa: E402 - the same
 from torchvision.transforms.v2 import Compose, Normalize, Resize  # noqa: E402 - the same
 
@@ -75,7 +76,7 @@ class Side:
             visualizer=False,
         )
         network = module.model.feature_extractor.feature_extractor
-        missing, _ = network.load_state_dict(_as_timm(torch.load(weights, weights_only=True)), strict=False)
+        missing, _ = network.load_state_dict(as_timm(torch.load(weights, weights_only=True)), strict=False)
         assert all(name.endswith("num_batches_tracked") for name in missing), missing
         spent = {}
         subsample = module.model.subsample_embedding
@@ -213,31 +214,6 @@ class Side:
         config = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, **precision}
         inferencer = OpenVINOInferencer(path, device="CPU", config=config)
         return lambda batch: np.asarray(inferencer.predict(batch).pred_score).reshape(-1)
-
-
-def _as_timm(published):
-    """Name the published weights of EfficientNet-Lite0 as timm does."""
-    depths, state = (1, 2, 2, 3, 3, 4, 1), {}
-    places = [(stage, block) for stage, depth in enumerate(depths) for block in range(depth)]
-    parts = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
-    norms = {"_bn0": "bn1", "_bn1": "bn2", "_bn2": "bn3"}
-    first = {
-        "_depthwise_conv": "conv_dw",
-        "_project_conv": "conv_pw",
-        "_bn1": "bn1",
-        "_bn2": "bn2",
-    }  # it does not expand
-    for key, value in published.items():
-        words = key.split(".")
-        if words[0] == "_conv_stem":
-            state[f"conv_stem.{words[-1]}"] = value
-        elif words[0] == "_bn0":
-            state[f"bn1.{words[-1]}"] = value
-        elif words[0] == "_blocks":
-            stage, block = places[int(words[1])]
-            name = first[words[2]] if stage == 0 else {**parts, **norms}[words[2]]
-            state[f"blocks.{stage}.{block}.{name}.{words[-1]}"] = value
-    return state
 
 
 def _first_line(error: Exception) -> str:
