@@ -23,6 +23,8 @@ from decision.gate import PlcInputs, StationSignals
 from decision.registers import ErrorCode, Result
 
 QUEUE: Final = 32  # parts between their trigger and the acknowledgement of their result
+_MOST: Final = 0xFFFF_FFFF
+FARTHEST: Final = 1_000_000  # a number so far above the last one is no count: no later one would ever be taken
 
 
 class Triggered(Group, frozen=True, kw_only=True):
@@ -133,6 +135,11 @@ class Handshake:
     def _full(self) -> bool:
         return len(self.memory.open) + len(self.memory.results) >= QUEUE
 
+    @property
+    def _farthest(self) -> int:
+        """The greatest number that can be the next; the first one of a run is free, as long as many can follow."""
+        return self.memory.acked_part + FARTHEST if self.memory.acked_part else _MOST // 2
+
     def _see_trigger(self, number: int, job: int, now_ns: int, *, able: bool) -> Triggered | None:
         if self._trigger == number:
             return None
@@ -141,7 +148,7 @@ class Handshake:
         if not self._looked and number == self.memory.acked_part > 0:
             self._ack = True  # it was taken before this conversation began
             return None
-        if number <= self.memory.acked_part:
+        if number <= self.memory.acked_part or number > self._farthest:
             self._refuse(ErrorCode.PART_NUMBER, number)
             return None
         if not ready:

@@ -105,6 +105,7 @@ class Link:
         if state is self._said.state is StationState.READY and silent_ns > LOOP_SILENT_NS:
             self._counters["loop_silent"] += 1
             logger().warning("the decision loop hung, the heartbeat to the PLC stood still", silent_s=silent_ns / 1e9)
+            self._note("loop_silent", f"the decision stage hung for {silent_ns / 1e9:.1f} s, its heartbeat stood still")
         if state is not self._said.state:
             self._said.state = state
             self._orders.put(None)

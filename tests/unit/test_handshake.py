@@ -168,6 +168,21 @@ def test_a_number_left_out_is_a_lost_trigger_and_the_part_that_came_is_taken(sta
     assert [part.sequence + 1 for part in station.handshake.memory.open] == [40, 41, 44]
 
 
+def test_a_number_that_is_no_count_is_refused_and_does_not_end_the_run(station: Station) -> None:
+    station.look()
+    station.look(0xFFFF_FFFF, "trigger")
+    assert station.error() == (ErrorCode.PART_NUMBER, 0xFFFF_FFFF)
+    station.take(12)
+    station.look(13 << 16 | 12, "trigger")  # half of another value
+    station.look(12)
+    station.look(0xFFFF_FFFF, "trigger")
+    assert station.error() == (ErrorCode.PART_NUMBER, 0xFFFF_FFFF)
+    station.look(12)
+    last = station.handshake.memory.acked_part
+    station.handshake.exposed(last - 1)
+    station.take(last + 1)
+
+
 def test_another_number_under_a_trigger_that_never_fell_is_refused(station: Station) -> None:
     station.look(5)
     station.look(5, "trigger")
