@@ -11,6 +11,7 @@ from pathlib import Path
 
 from config.home import Home
 from config.service import leave, serve
+from deploy.exporting.aside import Exporting
 from deploy.judging import Judging
 from storage.console.server import ConsoleServer
 
@@ -20,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.console", description="Serve one station's console.")
     parser.add_argument("--home", type=Path, required=True, help="the station's state folder")
     home = Home(parser.parse_args().home)
-    return serve(lambda: ConsoleServer(home, Judging(home)), "console")
+    return serve(lambda: ConsoleServer(home, Judging(home), Exporting(home)), "console")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from config.dataset import GOOD
 from config.errors import ImageLostError, InputError
 from config.home import Home, default_path
 from deploy.database import database
-from deploy.exporting.source import file_name, store_of
+from deploy.exporting.source import Room, file_name, store_of
 from deploy.exporting.whole import whole
 from storage.picks import LARGEST_PAGE, Pick, Picks
 from storage.query.service import QueryService
@@ -36,7 +36,7 @@ def export_picked(arguments: argparse.Namespace) -> int:
         service, picks = QueryService(url, pictures), Picks(url, home.path)
         try:
             with whole(out) as folder:
-                counted = _write(service, _all(picks, arguments.picked, arguments.filter_camera), folder)
+                counted = write(service, all_of(picks, arguments.picked, arguments.filter_camera), folder, Room())
         finally:
             picks.close()
             service.close()
@@ -51,7 +51,8 @@ def export_picked(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _all(picks: Picks, product: str, camera: str | None) -> Iterator[Pick]:
+def all_of(picks: Picks, product: str, camera: str | None) -> Iterator[Pick]:
+    """Yield the picks of a product, of one camera or of all."""
     after = None
     while True:
         page = picks.page(product, camera, after, LARGEST_PAGE)
@@ -61,7 +62,8 @@ def _all(picks: Picks, product: str, camera: str | None) -> Iterator[Pick]:
             return
 
 
-def _write(service: QueryService, picks: Iterator[Pick], folder: Path) -> dict[str, int]:
+def write(service: QueryService, picks: Iterator[Pick], folder: Path, room: Room) -> dict[str, int]:
+    """Write the pictures that people picked; raise InputError for those of two cameras, or without a good one."""
     counted = {"good": 0, "defective": 0, "images_lost": 0}
     camera: str | None = None
     for pick in picks:
@@ -77,6 +79,7 @@ def _write(service: QueryService, picks: Iterator[Pick], folder: Path) -> dict[s
         if content is None:
             counted["images_lost"] += 1
             continue
+        room.take(len(content))
         tested = not pick.good or zlib.crc32(pick.part_id.encode()) % _TEST_EVERY == 0
         kind = GOOD if pick.good else pick.defect_class or "defect"
         place = folder / ("test" if tested else "train") / file_name(kind)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from config.errors import ImageLostError
+from config.errors import ImageLostError, InputError
 from config.home import Home
 from storage import store
 from storage.query.answers import ImageRef, Part
@@ -39,6 +39,23 @@ class Item:
         return next(found, None)
 
 
+class Room:
+    """How many bytes the pictures of an export may take; without a limit all that there are."""
+
+    def __init__(self, limit_bytes: int | None = None) -> None:
+        self._limit_bytes = limit_bytes
+        self._taken_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Count a picture; raise InputError where it is one too many."""
+        self._taken_bytes += size_bytes
+        if self._limit_bytes is not None and self._taken_bytes > self._limit_bytes:
+            raise InputError(
+                f"the pictures take more than {self._limit_bytes / 1e9:g} GB: narrow the filters, "
+                "or write them at the station with `andon export`"
+            )
+
+
 class Source:
     """The parts that a filter means, to be gone through once."""
 
@@ -48,6 +65,7 @@ class Source:
         self.pictures = pictures
         self.counted: Counter[str] = Counter()  # what was written, and what could not be
         self.progress: Callable[[int], None] = lambda _: None
+        self.room = Room()
         self._url = url
         self._service = QueryService(url, store)
 
@@ -82,6 +100,7 @@ class Source:
         if content is None:
             self.counted["images_lost"] += 1
             return None
+        self.room.take(len(content))
         folder.mkdir(parents=True, exist_ok=True)
         name = stem + _SUFFIXES[ref.encoding]
         with (folder / name).open("xb") as file:

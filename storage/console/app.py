@@ -23,6 +23,7 @@ from storage.console import (
     comparison,
     drafts,
     export,
+    exports,
     pages,
     people,
     problems,
@@ -60,6 +61,7 @@ def make_app(console: Console) -> FastAPI:
     app.include_router(alarms.router)
     app.include_router(review.router)
     app.include_router(export.router)
+    app.include_router(exports.router)
     app.include_router(comparison.router)
     app.include_router(similar.router)
     app.include_router(recipes.router)

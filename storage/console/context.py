@@ -32,6 +32,7 @@ from storage.query.service import QueryService
 from storage.reviews import Reviews
 
 if TYPE_CHECKING:
+    from storage.console.exports import Exports
     from storage.console.oidc import Provider
     from storage.console.trials import Trials
 from storage.roster import Roster
@@ -98,6 +99,7 @@ class Console:
     trials: Trials
     teaching: Teaching
     shadows: Shadows
+    exports: Exports
 
     @property
     def private(self) -> bool:

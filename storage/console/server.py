@@ -32,10 +32,12 @@ from storage.console.begun import BegunSignIns
 from storage.console.board import Keeper
 from storage.console.claims import Claims
 from storage.console.context import Console, Judging
+from storage.console.exports import Exports
 from storage.console.golden import Golden
 from storage.console.live import LiveFeed
 from storage.console.memory import settle
 from storage.console.trials import Trials
+from storage.console.wanted import Exporting
 from storage.events import EventService
 from storage.ledger import Ledger
 from storage.library import Library
@@ -59,14 +61,16 @@ if TYPE_CHECKING:
 _ALIVE_S = 0.5
 _LEAVE_S = 0.15  # for answers on their way; browsers ask again
 _BACKLOG = 256
+_MB = 1_000_000
 
 
 class ConsoleServer(Service):
     """Serve the console until told to stop; PostgreSQL and Redis may come and go meanwhile."""
 
-    def __init__(self, home: Home, judging: Judging) -> None:
+    def __init__(self, home: Home, judging: Judging, exporting: Exporting) -> None:
         super().__init__("console", home)
         self._judging = judging
+        self._exporting = exporting
 
     def run(self) -> None:
         """Serve; the loop is asyncio's, since that is what uvicorn turns in."""
@@ -106,6 +110,9 @@ class ConsoleServer(Service):
             trials=Trials(RecentParts(database, query), library, self._judging),
             teaching=Teaching(database, self.home),
             shadows=Shadows(database),
+            exports=Exports(
+                self._exporting, ledger, self.home.path / "exports", 2 * station.storage.free_disk_mb * _MB
+            ),
         )
         listening = _listen(station.console)
         settle()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,8 +225,42 @@ def test_what_is_filtered_can_be_taken_away(page: Page, station: Inspected) -> N
     assert len(rows) == counts["total"]
     assert {row["verdict"] for row in rows} == {"REJECT"}
     assert all(int(row["defects"]) >= 1 for row in rows)
+    dialog.get_by_label("COCO").check()
+    dialog.get_by_role("button", name="Make it").click()
+    with page.expect_download() as downloaded:
+        dialog.get_by_role("link", name="st-coco.zip").click(timeout=20_000)
+    with zipfile.ZipFile(downloaded.value.path()) as packed:
+        annotations = json.loads(packed.read("st-coco/annotations.json"))
+        assert packed.testzip() is None
+        pictures = {name for name in packed.namelist() if "/images/" in name}
+    assert pictures == {f"st-coco/{image['file_name']}" for image in annotations["images"]}
+    assert len({image["part_id"] for image in annotations["images"]}) == counts["total"]
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
+
+
+def test_an_export_that_cannot_be_says_why_and_is_nobody_elses(
+    page: Page, chromium: Browser, station: Inspected
+) -> None:
+    page.goto("/defects?when=all")
+    page.get_by_role("button", name="Export").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("MVTec AD").check()
+    dialog.get_by_role("button", name="Make it").click()
+    expect(dialog.locator(".fault")).to_contain_text("one product and one camera are learnt at a time", timeout=20_000)
+    listed: Any = page.request.get("/api/exports").json()
+    looking = _context(chromium, station, Role.VIEWER, base_url=station.console.url)
+    assert looking.request.get("/api/exports").status == 403
+    assert looking.request.get("/defects").text().count("data-begin") == 0
+    looking.close()
+    other = _context(chromium, station, Role.OPERATOR, base_url=station.console.url)
+    assert other.request.get("/api/exports").json() == []
+    assert other.request.get(f"/api/exports/{listed[0]['id']}/file").status == 404
+    other.close()
+    own = f"/api/exports/{listed[0]['id']}"
+    assert page.request.get(f"{own}/file").status == 409
+    assert page.request.delete(own, headers={"Origin": station.console.url}).status == 204
+    assert page.request.get(own).status == 404
 
 
 def test_a_view_is_compared_with_a_golden_sample(page: Page, station: Inspected) -> None:

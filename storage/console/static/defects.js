@@ -3,6 +3,7 @@
 import { draw } from "./heat.js";
 import { say } from "./language.js";
 import { connectSwitch, wanted } from "./overlay.js";
+import { offer } from "./exports.js";
 
 const form = document.getElementById("filters");
 
@@ -77,4 +78,5 @@ async function heat() {
 
 if (document.getElementById("overlay")) connectSwitch(heat);
 
+offer();
 document.getElementById("export")?.addEventListener("click", () => document.getElementById("exporting").showModal());

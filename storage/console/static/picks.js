@@ -1,5 +1,6 @@
 /* The training set: a pick is taken back. */
 
+import { offer } from "./exports.js";
 import { say } from "./language.js";
 import { send } from "./send.js";
 import { toast } from "./toast.js";
@@ -17,3 +18,5 @@ document.addEventListener("click", async (event) => {
     toast(error.message, "fault");
   }
 });
+
+offer();
