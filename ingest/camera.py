@@ -11,6 +11,7 @@ def close(self) -> None: ...                                 # from another thre
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import queue
 import threading
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
 
 _LOOK_S = 0.05  # for the line's start, and whether its belt is held
+_ROUSED_S = 0.001  # before a trigger that is played: a thread that has slept for long comes 0.1 ms late
+_PR_SET_TIMERSLACK = 29  # prctl(2)
+_SLACK_NS = 1000  # of a thread's waits, 50 us by default
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ class TriggerLine:
             left_s = (due_ns - time.monotonic_ns()) / 1e9
             if left_s <= 0:
                 return due_ns
-            self._closed.wait(min(left_s, _LOOK_S))  # meanwhile the belt may be held
+            rousing_s = left_s - _ROUSED_S if left_s > _ROUSED_S else left_s
+            self._closed.wait(min(rousing_s, _LOOK_S))  # meanwhile the belt may be held
         return None
 
     def play(
@@ -206,6 +211,7 @@ class TriggerLine:
         truth: Callable[[int, Schedule], Truth | None],
         here_ns: int,
     ) -> Iterator[Exposure]:
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _SLACK_NS, 0, 0, 0)  # as punctual as a trigger input
         schedule = self.schedule()
         if schedule is None:
             return
@@ -218,12 +224,12 @@ class TriggerLine:
         for sequence in itertools.count(live):
             if self._closed.is_set() or (schedule.parts is not None and sequence >= schedule.parts):
                 return
-            taken = self._filmed(picture(sequence, schedule))
+            taken, shown = self._filmed(picture(sequence, schedule)), truth(sequence, schedule)
+            pixels, reason = (None, taken) if isinstance(taken, Reason) else (taken, None)
             due_ns = self.wait(sequence)
             if due_ns is None:
                 return
-            pixels, reason = (None, taken) if isinstance(taken, Reason) else (taken, None)
-            yield Exposure(sequence, due_ns, pixels, reason, truth(sequence, schedule))
+            yield Exposure(sequence, due_ns, pixels, reason, shown)
 
     def _filmed(self, taken: Pixels | Reason) -> Pixels | Reason:
         """Put a picture where a real camera would have put it, before its trigger."""

@@ -160,12 +160,11 @@ class Grabber(Service):
         self._shutter.go_on()
 
     def _announce(self, taken: Taken) -> None:
-        self._keeper.make_room()
         exposure, camera, order = taken.exposure, self._section.name, taken.exposure.order
         recipe, deadline_ns = self._wanted(taken)
-        self._cursor.write(exposure.sequence + 1)
         views = tuple(self._recipes[recipe].views)
         if camera not in views:
+            self._cursor.write(exposure.sequence + 1)
             self._shutter.free(taken.slot)
             return
         self.counters["triggers"] += 1
@@ -213,6 +212,8 @@ class Grabber(Service):
             self._crew.wait(trigger.part_id)
             self._dispatch()
         self._tell_decision(self._held[trigger.part_id])
+        self._cursor.write(exposure.sequence + 1)
+        self._keeper.make_room()
 
     def _wanted(self, taken: Taken) -> tuple[str, int]:
         """Return by which recipe the part is to be judged and by when: by its Job as it is in force."""
