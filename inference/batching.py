@@ -32,6 +32,7 @@ class Costs:
         """Take the time of each bucket, rising sizes, each above zero."""
         self._measured_ns = dict(sorted(measured_ns.items()))
         self._pace = 1.0
+        self.quickest = min(self._measured_ns, key=lambda bucket: (self._measured_ns[bucket], bucket))
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -41,7 +42,7 @@ class Costs:
     @property
     def least_ns(self) -> int:
         """Return what the quickest batch takes."""
-        return min(self.of(bucket) for bucket in self._measured_ns)
+        return self.of(self.quickest)
 
     def of(self, bucket: int) -> int:
         """Return what a batch of this size will take, in ns."""
@@ -129,6 +130,11 @@ class Batcher(Generic[Item]):
         Where nothing can keep its deadline by what it is said to take, one item whose deadline has not come is run all
         the same: else a wrong measurement would never be corrected.
         """
+        if len(self) == 1 and not self._owed:
+            (queue,) = self._queues.values()
+            if queue.begin_by_ns() >= now_ns:  # one alone and in time: all below would come to this, later
+                self._queues = {}
+                return Batch(queue.key, queue.costs.quickest, (queue.waiting[0].item,)), []
         lost = [(queue, each) for queue in self._queues.values() for each in queue.hopeless(now_ns)]
         for queue, each in lost:
             self._owed[each.camera] = _Owed(now_ns, each.deadline_ns - each.came_ns - queue.costs.least_ns)

@@ -238,7 +238,8 @@ class Worker(Service):
             for number, waiting in ((number, batch[number]) for number in whole)
         ]
         if each:
-            self._predictions.send(Predictions(each=tuple(each)), maps[whole].tobytes())
+            kept = maps if len(whole) == len(maps) else maps[whole]
+            self._predictions.send(Predictions(each=tuple(each)), kept.tobytes())
         if len(whole) < len(batch):
             self._stale.occur(frames=len(batch) - len(whole))
         elif len(batch) == len(chosen.items):
