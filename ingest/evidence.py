@@ -58,6 +58,7 @@ class Finished:
 
     slot: Slot | None
     pictures: list[tuple[Evidence, bytes]]
+    failure: str = ""  # why there are none
 
 
 class EvidenceMaker:
@@ -91,7 +92,11 @@ class EvidenceMaker:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self.mailbox.put(Finished(job.slot, pictures(job, self._side_px)))
+            try:
+                finished = Finished(job.slot, pictures(job, self._side_px))
+            except (InputError, cv2.error) as error:  # one picture that cannot be encoded is not the end of the others
+                finished = Finished(job.slot, [], failure=str(error))
+            self.mailbox.put(finished)
 
 
 def pictures(job: Judged, image_side_px: int) -> list[tuple[Evidence, bytes]]:

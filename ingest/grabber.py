@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from typing import TYPE_CHECKING
 
 import zmq
@@ -40,6 +41,7 @@ from config.messages import (
 )
 from config.service import Service
 from config.wishes import Wishes
+from ingest.announced import Announced
 from ingest.camera import TriggerLine
 from ingest.crew import Crew
 from ingest.cursor import Cursor
@@ -56,6 +58,7 @@ _PROBE_NS = 50_000_000
 _WITHOUT_JOB_NS = 2_000_000_000  # then the station file's recipe counts
 _GRACE_NS = 500_000_000  # after the deadline, before a trigger without verdict is sent again
 _HELD_MOST = 20_000  # parts without a verdict; at ten a second half an hour without decision stage
+_AHEAD_NS = 5_000_000  # so much the camera's clock may be off
 _REPEATED = 64  # triggers announced again after a restart; decision knows those that it has judged
 
 
@@ -89,6 +92,10 @@ class Grabber(Service):
         self._live_ns = 0
         self._due_ns = {"enlist": 0, "probe": 0}
         self._overrun = Condition("overrun", self.counters)
+        self._announced = Announced()
+        self._repeated = Condition("exposure_repeated", self.counters)
+        self._malformed = Condition("malformed_frame", self.counters)
+        self._ahead = Condition("exposure_ahead", self.counters)
         self._trigger_lost = Condition("trigger_lost", self.counters)
         self._no_worker = Condition("no_worker", self.counters)
         self._silent = Condition("worker_silent", self.counters)
@@ -160,6 +167,12 @@ class Grabber(Service):
         self._shutter.go_on()
 
     def _announce(self, taken: Taken) -> None:
+        if not self._announced.take(taken.exposure.sequence):
+            self._repeated.occur(sequence=taken.exposure.sequence)
+            self._shutter.free(taken.slot)
+            return
+        self._repeated.end()
+        taken = self._believed(taken)
         exposure, camera, order = taken.exposure, self._section.name, taken.exposure.order
         recipe, deadline_ns = self._wanted(taken)
         views = tuple(self._recipes[recipe].views)
@@ -214,6 +227,21 @@ class Grabber(Service):
         self._tell_decision(self._held[trigger.part_id])
         self._cursor.write(exposure.sequence + 1)
         self._keeper.make_room()
+
+    def _believed(self, taken: Taken) -> Taken:
+        """Return what was taken; without its picture where that is none, or is of a moment that has not come yet."""
+        now_ns = time.monotonic_ns()
+        if taken.detail:
+            self._malformed.occur(sequence=taken.exposure.sequence, came=taken.detail)
+        elif taken.slot is not None:
+            self._malformed.end()
+        ahead_ns = taken.exposure.time_ns - now_ns
+        if ahead_ns <= _AHEAD_NS:
+            self._ahead.end()
+            return taken
+        self._ahead.occur(sequence=taken.exposure.sequence, ahead_s=ahead_ns / 1e9)
+        self._shutter.free(taken.slot)
+        return Taken(replaced(taken.exposure, time_ns=now_ns), None, Reason.UNREADABLE_FRAME)
 
     def _wanted(self, taken: Taken) -> tuple[str, int]:
         """Return by which recipe the part is to be judged and by when: by its Job as it is in force."""

@@ -46,6 +46,7 @@ class Keeper:
         self._reduced = Condition("evidence_reduced", counters)
         self._shed = Condition("evidence_shed", counters)
         self._lost = Condition("evidence_lost", counters)
+        self._failed = Condition("evidence_failed", counters)
 
     def start(self) -> None:
         """Start the encoder's thread."""
@@ -84,6 +85,10 @@ class Keeper:
         for finished in self._maker.mailbox.drain():
             self._encoding -= 1
             self._shutter.free(finished.slot)
+            if finished.failure:
+                self._failed.occur(error=finished.failure)
+            else:
+                self._failed.end()
             self._send(finished)
         if not self._encoding:
             self._shed.end()

@@ -33,17 +33,20 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
+_DIMENSIONS = 3
+_CHANNELS = (1, 3)
 _TURN_S = 0.005  # the interpreter is the loop's until it has announced a trigger, so long at most
 _SWITCH_S = 0.0001  # the thread must not keep the loop from announcing a trigger for Python's usual 5 ms
 
 
 @dataclass(frozen=True)
 class Taken:
-    """An exposure; its pixels lie in `slot`, unless `reason` says why there are none."""
+    """An exposure; its pixels lie in `slot`, unless `reason` says why there are none (`detail`: what came instead)."""
 
     exposure: Exposure
     slot: Slot | None
     reason: Reason | None
+    detail: str = ""
 
 
 class Shutter:
@@ -148,6 +151,8 @@ class Shutter:
     def _take(self, exposure: Exposure) -> Taken:
         if exposure.pixels is None:
             return Taken(exposure, None, exposure.reason or Reason.UNREADABLE_FRAME)
+        if not _is_picture(exposure.pixels):
+            return Taken(exposure, None, Reason.UNREADABLE_FRAME, _described(exposure.pixels))
         _, index = self._filling.pop(id(exposure.pixels), (None, None))
         if index is not None:
             return Taken(exposure, self._ring.commit(index), None)
@@ -187,3 +192,20 @@ class Shutter:
             if not self._sending[index] and index in self._freed:
                 self._freed.remove(index)
                 self._vacate(index)
+
+
+def _is_picture(pixels: object) -> bool:
+    """Tell whether this is what a camera must give: uint8 `(H, W, 1)` or `(H, W, 3)`, none of them 0."""
+    return (
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype == np.uint8
+        and pixels.ndim == _DIMENSIONS
+        and pixels.shape[2] in _CHANNELS
+        and pixels.size > 0
+    )
+
+
+def _described(pixels: object) -> str:
+    if not isinstance(pixels, np.ndarray):
+        return f"{type(pixels).__name__}, not an array"
+    return f"{pixels.dtype} {pixels.shape}, not uint8 (H, W, 1) or (H, W, 3)"

@@ -65,6 +65,34 @@ def test_memory_of_the_cameras_own_is_copied(shutter):
     assert (shutter.view(taken.slot, SHAPE) == 5).all()
 
 
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.full(SHAPE, np.nan, np.float32),
+        np.zeros(SHAPE, np.int16),
+        np.zeros(SHAPE, bool),
+        np.zeros((4, 8), np.uint8),
+        np.zeros((4, 8, 4), np.uint8),
+        np.zeros((4, 8, 0), np.uint8),
+        np.zeros((0, 0, 3), np.uint8),
+        [[[1, 2, 3]]],
+    ],
+    ids=lambda pixels: f"{pixels.dtype}{pixels.shape}" if isinstance(pixels, np.ndarray) else "list",
+)
+def test_what_is_no_picture_is_a_fault_of_that_part_alone(shutter, pixels):
+    wrong, right = expose(shutter, pixels, np.full(SHAPE, 5, np.uint8))
+    assert (wrong.slot, wrong.reason) == (None, Reason.UNREADABLE_FRAME)
+    assert "not" in wrong.detail
+    assert (shutter.view(right.slot, SHAPE) == 5).all()
+
+
+def test_pixels_that_lie_otherwise_in_memory_are_the_same_picture(shutter):
+    pixels = np.arange(32, dtype=np.uint8).reshape(SHAPE)
+    for one in (np.asfortranarray(pixels), pixels[::-1, ::-1][::-1, ::-1]):
+        (taken,) = expose(shutter, one)
+        assert (shutter.view(taken.slot, SHAPE) == pixels).all()
+
+
 def test_a_full_ring_is_an_overrun_and_what_was_discarded_is_free(shutter):
     pictures = [picture(shutter, value) for value in range(3)]
     taken = expose(shutter, *pictures)
