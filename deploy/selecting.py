@@ -39,6 +39,7 @@ def select(arguments: argparse.Namespace) -> int:
             false_rejects=arguments.false_rejects,
             seed=arguments.seed,
             threads=arguments.threads,
+            channels=arguments.channels,
         )
         progress("candidates", number, len(wanted))
         outcome = trial(asked, digest, arguments.out, progress)

@@ -20,6 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--max-params", type=positive, metavar="N", help="at most so many numbers in the graph")
     parser.add_argument("--min-side", type=positive, metavar="PX", help="looks at this many pixels, at least")
     parser.add_argument("--false-rejects", type=float, default=0.01, metavar="RATE", help="to calibrate for (0.01)")
+    parser.add_argument("--channels", type=int, choices=(1, 3), help="what the camera gives, if the files are mixed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=positive, default=1, help="threads to fit and to measure with (1)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

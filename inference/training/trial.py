@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from config import dataset, files
 from config.errors import AndonError, InputError, StoreError
 from inference.bundle import Bundle
+from inference.images import Channels
 from inference.keys import TrustStore
 from inference.training import TrainingOptions, train
 from inference.training.candidates import DETECTORS, Candidate
@@ -42,7 +43,7 @@ class _Model(BaseModel):
 
 
 class Asked(_Model):
-    """What one trial is to do; `output` is the bundle's path."""
+    """What one trial is to do; `output` is the bundle's path, `channels` None what the image files store."""
 
     data: Path
     output: Path
@@ -51,6 +52,7 @@ class Asked(_Model):
     false_rejects: float = 0.01
     seed: int = 0
     threads: int = 1
+    channels: Channels | None = None
 
 
 class Outcome(_Model):
@@ -117,7 +119,7 @@ def key(asked: Asked, digest: str) -> str:
     assert detector is not None and detector.origin is not None  # noqa: S101, PT018 - candidates are files that are there
     parts = {
         "data": digest,
-        "asked": asked.model_dump(mode="json", exclude={"data", "output", "limits"}),
+        "asked": asked.model_dump(mode="json", exclude={"data", "output", "limits"}, exclude_none=True),
         "detector": hashlib.sha256(Path(detector.origin).read_bytes()).hexdigest(),
         "versions": {name: metadata.version(name) for name in ("andon", "torch", "onnxruntime")},
     }
@@ -213,6 +215,7 @@ def _measure(asked: Asked, progress: Progress) -> Outcome:
         alpha=asked.false_rejects,
         seed=asked.seed,
         threads=asked.threads,
+        channels=asked.channels,
     )
     bundle = Bundle.open(train(wanted, progress), TrustStore.load())
     progress("cost", 0, 1)

@@ -48,7 +48,13 @@ def main() -> int:
         table.told.append(_told(data.name, thinned, every.get(data.name, 1), asked.seed))
         for candidate in tried:
             output = (out / f"{candidate.name}.andon").absolute()
-            one = Asked(data=thinned.absolute(), output=output, candidate=candidate, seed=asked.seed)
+            one = Asked(
+                data=thinned.absolute(),
+                output=output,
+                candidate=candidate,
+                seed=asked.seed,
+                channels=asked.channels,
+            )
             kept = out / f"{candidate.name}.json"
             if asked.kept and not kept.is_file():
                 continue
@@ -77,6 +83,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--variants", action="store_true", help="named sets of options, too")
     parser.add_argument("--anomalib", type=Path, metavar="PYTHON", help="beside Anomalib's models, too")
     parser.add_argument("--kept", action="store_true", help="only what OUT has")
+    parser.add_argument("--channels", type=int, choices=(1, 3), help="what the camera gives, if the files are mixed")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
