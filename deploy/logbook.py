@@ -22,9 +22,9 @@ _SHOWN = {"warning", "error", "critical"}
 class Logbook:
     """Write JSON lines to `log/andon.log` (rotated: 50 MB at most) and the important ones to the screen."""
 
-    def __init__(self, folder: Path, screen: TextIO = sys.stderr) -> None:
+    def __init__(self, folder: Path, screen: TextIO | None = None) -> None:
         self.path = folder / "andon.log"
-        self._screen = screen
+        self._screen = screen or sys.stderr
         self._file = RotatingFileHandler(self.path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
         self._started_ns = time.monotonic_ns()
         self._errors: dict[str, str] = {}

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from station_process import ANDON
+
+from deploy import cli
 
 DEMO = Path(__file__).parents[2] / "deploy" / "demo"
 STATION = (DEMO / "station.toml").read_text()
 
 
-def andon(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*ANDON, *(str(word) for word in words)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, **environment},
-    )
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stderr: str
+
+
+Andon = Callable[..., Ended]
+
+
+@pytest.fixture
+def andon(capsys: pytest.CaptureFixture[str]) -> Andon:
+    """Run the command in this process: each new one would be a second of imports."""
+
+    def run(*words: object) -> Ended:
+        try:
+            code = cli.main([str(word) for word in words])
+        except SystemExit as usage:
+            code = int(usage.code or 0)
+        return Ended(code, capsys.readouterr().err)
+
+    return run
 
 
 @pytest.fixture
@@ -36,8 +54,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def up(folder: Path, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return andon("up", "--home", folder / "home", "--port", 0, "--parts", 3, *words, **environment)
+@pytest.fixture
+def up(andon: Andon, folder: Path) -> Andon:
+    """Start a station that must be refused before it has a supervisor, whose signals would be this process's."""
+
+    def run(*words: object) -> Ended:
+        before = signal.getsignal(signal.SIGTERM)
+        ended = andon("up", "--home", folder / "home", "--port", 0, "--parts", 3, *words)
+        assert signal.getsignal(signal.SIGTERM) is before
+        return ended
+
+    return run
 
 
 def spoil(folder: Path, name: str, old: str, new: str) -> None:
@@ -78,10 +105,10 @@ def spoil(folder: Path, name: str, old: str, new: str) -> None:
         ("cap.toml", 'bundle_digest = "sha256:', 'bundle_digest = "sha256:0', "the recipe wants"),
     ],
 )
-def test_files_that_are_wrong(folder, name, old, new, says):
+def test_files_that_are_wrong(folder, up, name, old, new, says):
     spoil(folder, name, old, new)
     began = time.monotonic()
-    found = up(folder, "--station", folder / "station.toml")
+    found = up("--station", folder / "station.toml")
     assert found.returncode == 78, found.stderr
     assert says in found.stderr, found.stderr
     assert "Traceback" not in found.stderr
@@ -89,16 +116,16 @@ def test_files_that_are_wrong(folder, name, old, new, says):
     assert not (folder / "home" / "postgres").exists(), "nothing may be started for a station that cannot run"
 
 
-def test_a_bundle_with_one_changed_byte_is_refused(folder):
+def test_a_bundle_with_one_changed_byte_is_refused(folder, up):
     content = bytearray((folder / "bracket.andon").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "bracket.andon").write_bytes(content)
-    found = up(folder, "--station", folder / "station.toml")
+    found = up("--station", folder / "station.toml")
     assert found.returncode == 78
     assert "bracket.andon" in found.stderr
 
 
-def test_a_truncated_bundle_is_refused(folder):
+def test_a_truncated_bundle_is_refused(folder, andon):
     content = (folder / "bracket.andon").read_bytes()
     (folder / "short.andon").write_bytes(content[: len(content) // 3])
     for action in ("show", "verify"):
@@ -107,14 +134,14 @@ def test_a_truncated_bundle_is_refused(folder):
         assert "short.andon" in found.stderr
 
 
-def test_an_roi_that_inspects_nothing_is_refused(folder):
+def test_an_roi_that_inspects_nothing_is_refused(folder, up):
     import cv2  # noqa: PLC0415 - only here
     import numpy as np  # noqa: PLC0415 - only here
 
     cv2.imwrite(str(folder / "black.png"), np.zeros((8, 8), np.uint8))
     with (folder / "bracket.toml").open("a") as file:
         file.write('roi = "black.png"\n')
-    found = up(folder, "--station", folder / "station.toml")
+    found = up("--station", folder / "station.toml")
     assert found.returncode == 78
     assert "black all over" in found.stderr
 
@@ -128,13 +155,20 @@ def test_an_roi_that_inspects_nothing_is_refused(folder):
     ],
 )
 def test_servers_that_cannot_be_reached(folder, environment, says, code):
-    found = up(folder, **environment)
+    found = subprocess.run(
+        [*ANDON, "up", "--home", str(folder / "home"), "--port", "0", "--parts", "3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environment},
+    )
     assert found.returncode == code, found.stderr
     assert says in found.stderr
     assert "secret" not in found.stderr
 
 
-def test_a_port_in_use(folder):
+def test_a_port_in_use(folder, andon):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = andon("up", "--home", folder / "home", "--port", port)
@@ -143,7 +177,7 @@ def test_a_port_in_use(folder):
     assert "--port" in found.stderr
 
 
-def test_folders_of_images_that_are_none(folder):
+def test_folders_of_images_that_are_none(folder, up):
     (folder / "empty").mkdir()
     (folder / "learn" / "train" / "good").mkdir(parents=True)
     for number in range(9):
@@ -156,19 +190,19 @@ def test_folders_of_images_that_are_none(folder):
         (("--images", folder / "learn"), "4.png"),
         (("--images", folder / "absent", *bundle), "no such folder"),
     ):
-        found = up(folder, *words)
+        found = up(*words)
         assert found.returncode in {2, 78}, (words, found.stderr)
         assert says in found.stderr, (words, found.stderr)
         assert "Traceback" not in found.stderr
 
 
-def test_a_state_folder_that_cannot_be(folder):
+def test_a_state_folder_that_cannot_be(folder, andon):
     found = andon("up", "--home", folder / "station.toml" / "home")
     assert found.returncode == 78
     assert "--home" in found.stderr
 
 
-def test_a_full_disk(folder):
+def test_a_full_disk(folder, andon):
     if os.getuid() != 0:
         pytest.skip("a small file system can be mounted by root alone")
     small = folder / "small"
@@ -187,7 +221,7 @@ def test_a_full_disk(folder):
 
 
 @pytest.mark.parametrize("words", [("up", "--parts", "0"), ("up", "--port", "70000"), ("nonsense",), ()])
-def test_words_that_mean_nothing(words):
+def test_words_that_mean_nothing(andon, words):
     found = andon(*words)
     assert found.returncode == 2
     assert "usage" in found.stderr
