@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 _MAGIC = b"ANDONRING1"
 _HEADER = struct.Struct("<10s6xQQ")  # magic, slots, bytes of a slot
-_GENERATION = struct.Struct("<Q")
 _HEADER_BYTES = 64
 _META_BYTES = 64
+_META = _META_BYTES // 8  # in words
 _PAGE_BYTES = 4096
 
 
@@ -66,7 +66,9 @@ class RingWriter:
                 f"{path}: cannot reserve {size / 1e6:.0f} MB for {slots} frames: {error.strerror}; "
                 "lower the camera's `slots` or free shared memory"
             ) from error
+        self._name = path.name
         self._pixels = _pixels_offset(slots)
+        self._generations = _generations(self._map, slots)
         _HEADER.pack_into(self._map, 0, _MAGIC, slots, self.slot_bytes)
 
     def begin(self, index: int, shape: tuple[int, int, int]) -> Pixels:
@@ -76,15 +78,13 @@ class RingWriter:
         """
         if math.prod(shape) > self.slot_bytes:
             raise InputError(f"frame of {math.prod(shape)} bytes does not fit a slot of {self.slot_bytes}")
-        (generation,) = _GENERATION.unpack_from(self._map, _meta(index))
-        _GENERATION.pack_into(self._map, _meta(index), generation | 1)
+        self._generations[index * _META] |= 1
         return _view(self._map, self._pixels + index * self.slot_bytes, shape)
 
     def commit(self, index: int) -> Slot:
         """Say that the slot's pixels are all there, and return where they are."""
-        (generation,) = _GENERATION.unpack_from(self._map, _meta(index))
-        _GENERATION.pack_into(self._map, _meta(index), generation + 1)
-        return Slot(ring=self.path.name, index=index, generation=generation + 1)
+        generation = self._generations[index * _META] = self._generations[index * _META] + 1
+        return Slot(ring=self._name, index=index, generation=generation)
 
     def write(self, index: int, pixels: Pixels) -> Slot:
         """Copy `pixels` `(H, W, C)` (uint8, C-contiguous or not) into slot `index` and return where they are."""
@@ -118,12 +118,13 @@ class RingReader:
         self._pixels = _pixels_offset(self._slots)
         if magic != _MAGIC or len(self._map) != self._pixels + self._slots * self._slot_bytes:
             raise StoreError(f"{path}: not a ring of this version")
+        self._generations = _generations(self._map, self._slots)
 
     def holds(self, slot: Slot) -> bool:
         """Tell whether the slot still holds the frame that was meant; ask again after a look at its `view`."""
         if slot.index >= self._slots:
             return False
-        return bool(_GENERATION.unpack_from(self._map, _meta(slot.index))[0] == slot.generation)
+        return self._generations[slot.index * _META] == slot.generation
 
     def view(self, slot: Slot, shape: tuple[int, int, int]) -> Pixels | None:
         """Return a slot's pixels `(H, W, C)`, read-only, not copied; None if it holds another frame or none so large.
@@ -159,8 +160,9 @@ class RingReader:
         return self.holds(slot)
 
 
-def _meta(index: int) -> int:
-    return _HEADER_BYTES + index * _META_BYTES
+def _generations(memory: mmap.mmap, slots: int) -> memoryview[int]:
+    """Return the slots' words, of each the first is its generation: read and written whole, which struct does not."""
+    return memoryview(memory)[_HEADER_BYTES : _HEADER_BYTES + slots * _META_BYTES].cast("Q")
 
 
 def _view(memory: mmap.mmap, offset: int, shape: tuple[int, ...]) -> Pixels:
