@@ -53,6 +53,7 @@ class Docket:
         self._deadlines: list[tuple[int, str]] = []
         self._early: OrderedDict[str, dict[str, Answer]] = OrderedDict()
         self._complete: list[str] = []
+        self.dropped = 0  # parts whose trigger never came
 
     def __len__(self) -> int:
         return len(self._open)
@@ -83,6 +84,7 @@ class Docket:
             self._early.setdefault(part_id, {}).setdefault(camera, answer)
             if len(self._early) > _EARLY_PARTS:
                 self._early.popitem(last=False)
+                self.dropped += 1
             return
         known = part.answers.get(camera)
         if known is None or (isinstance(known, Loss) and isinstance(answer, Scored)):

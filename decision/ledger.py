@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from config.errors import MessageError
+from config.errors import MessageError, StoreError
 from config.log import logger
 from config.messages import as_json, from_json
 from decision.handshake import Memory
@@ -21,18 +21,22 @@ class Ledger:
     """The memory of one run's handshake; those of former runs are removed."""
 
     def __init__(self, folder: Path, run_id: str) -> None:
-        """Open the run's file in `folder`, or make it."""
+        """Open the run's file in `folder`, or make it; raise StoreError where there is no room."""
         path = folder / f"handshake.{run_id}"
         for former in folder.glob("handshake.*"):
             if former != path:
                 former.unlink(missing_ok=True)
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.posix_fallocate(self._descriptor, 0, PAGE_BYTES)  # a full folder must not end a run that has begun
+        except OSError as error:
+            raise StoreError(f"{path}: no room for what the handshake knows: {error.strerror}") from error
 
     def read(self) -> Memory:
         """Return what was written last; nothing known for a new run."""
         page = os.pread(self._descriptor, PAGE_BYTES, 0)
-        if not page:
+        if not page.strip(b"\0"):
             return Memory()
         try:
             checksum, length = _HEADER.unpack_from(page)

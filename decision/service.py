@@ -157,6 +157,8 @@ class Decision(Service):
         if now_ns < self._every_ns:
             return
         self._every_ns = now_ns + _EVERY_NS
+        if self._docket.dropped:
+            self.counters["answers_without_trigger"] = self._docket.dropped
         self._records.tick(now_ns)
         self._look_at_station(now_ns)
         self._tell_alarms(now_ns)

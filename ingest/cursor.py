@@ -7,6 +7,8 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
+from config.errors import StoreError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -17,7 +19,12 @@ class Cursor:
     _FORMAT = struct.Struct("<Q")
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Open the file or make it; raise StoreError where there is no room."""
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.posix_fallocate(self._descriptor, 0, self._FORMAT.size)  # no trigger waits for room later
+        except OSError as error:
+            raise StoreError(f"{path}: no room for the number of the next trigger: {error.strerror}") from error
 
     def read(self) -> int:
         """Return the number; 0 for a new run."""

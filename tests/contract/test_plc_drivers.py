@@ -104,6 +104,7 @@ def test_outputs_arrive_in_their_registers(pair: tuple[Driver, Peer]) -> None:
     driver.write_outputs(outputs)
     words = [word for register in registers.OUTPUTS for word in peer.read(register)]
     assert words == [65535, 2, 7, 8, 1, 1, 2, 3, 3, 4, 1, 5, 2, 4, 0b1000_1001, 0xDEAD, 0xBEEF]
+    assert driver.read_heartbeat() == 65535
     driver.write_outputs(StationOutputs(0, StationState.STOPPED, 0, line_stop=False, run=1))
     assert [word for register in registers.OUTPUTS for word in peer.read(register)] == [0] * 16 + [1]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config.errors import StoreError
 from config.messages import GateCommand, Judgement, as_json
 from decision.gate import PlcInputs, PlcSignals
 from decision.handshake import QUEUE, Handshake, Memory, Triggered
@@ -280,3 +281,12 @@ def test_a_damaged_ledger_is_an_empty_one(tmp_path: Path, damage: bytes) -> None
         file.write(damage)
     assert ledger.read() == Memory()
     ledger.close()
+
+
+def test_a_folder_without_room_is_told_before_the_run_begins_and_never_amid_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "r1")
+    assert (tmp_path / "handshake.r1").stat().st_blocks * 512 >= PAGE_BYTES
+    assert ledger.read() == Memory()
+    ledger.close()
+    with pytest.raises(StoreError, match="handshake"):
+        Ledger(tmp_path / "none", "r1")
