@@ -14,14 +14,17 @@ class Announced:
 
     def __init__(self) -> None:
         self._sequences: OrderedDict[int, None] = OrderedDict()
-        self._newest = 0
+        self._newest: int | None = None
+        self.skipped = 0  # triggers between the newest one and the last one taken, if that is newer
 
     def take(self, sequence: int) -> bool:
         """Note a trigger; False for one that was announced before, or may have been, or that no part can have."""
-        if not 0 <= sequence <= _LAST or sequence in self._sequences or sequence < self._newest - _REMEMBERED:
+        newest = sequence - 1 if self._newest is None else self._newest
+        if not 0 <= sequence <= _LAST or sequence in self._sequences or sequence < newest - _REMEMBERED:
             return False
         self._sequences[sequence] = None
-        self._newest = max(self._newest, sequence)
+        self.skipped = max(0, sequence - newest - 1)
+        self._newest = max(newest, sequence)
         if len(self._sequences) > 2 * _REMEMBERED:
             self._sequences.popitem(last=False)
         return True

@@ -94,6 +94,7 @@ class Grabber(Service):
         self._overrun = Condition("overrun", self.counters)
         self._announced = Announced()
         self._repeated = Condition("exposure_repeated", self.counters)
+        self._skipped = Condition("trigger_skipped", self.counters)
         self._malformed = Condition("malformed_frame", self.counters)
         self._ahead = Condition("exposure_ahead", self.counters)
         self._trigger_lost = Condition("trigger_lost", self.counters)
@@ -172,6 +173,10 @@ class Grabber(Service):
             self._shutter.free(taken.slot)
             return
         self._repeated.end()
+        if taken.exposure.order is None and self._announced.skipped:
+            self._skipped.occur(triggers=self._announced.skipped, before=taken.exposure.sequence)
+        else:
+            self._skipped.end()
         taken = self._believed(taken)
         exposure, camera, order = taken.exposure, self._section.name, taken.exposure.order
         recipe, deadline_ns = self._wanted(taken)

@@ -21,3 +21,12 @@ def test_what_may_have_been_announced_long_ago_is_not_announced_again() -> None:
     assert all(announced.take(sequence) for sequence in range(20_000))
     assert not any(announced.take(sequence) for sequence in range(20_000))
     assert announced.take(20_000)
+
+
+def test_triggers_that_a_camera_does_not_tell_of_are_seen_by_their_numbers() -> None:
+    announced = Announced()
+    skipped = []
+    for sequence in (7, 8, 11, 10, 12, 12, 13):
+        announced.take(sequence)
+        skipped.append(announced.skipped)
+    assert skipped == [0, 0, 2, 0, 0, 0, 0]
