@@ -12,7 +12,7 @@ from config import plugins
 from config.errors import InputError
 from inference.training.progress import Progress
 
-Paradigm = Literal["memory", "adaptation", "distillation", "classical"]
+Paradigm = Literal["memory", "adaptation", "distillation", "discriminative", "classical"]
 CROSS_FIT = 5  # folds of a head that is learnt in seconds
 HOLD_OUT = 1  # a fifth is held out once: for heads whose learning takes minutes
 
