@@ -38,7 +38,7 @@ function twisted(token) {
 async function provide() {
   const { Provider } = await import(require.resolve("oidc-provider"));
   const provider = new Provider(issuer, {
-    clients: [{ client_id: options.client, client_secret: options.secret, redirect_uris: options.back }],
+    clients: [{ client_id: options.client, client_secret: options.secret, redirect_uris: options.back, post_logout_redirect_uris: options.back.map((uri) => new URL("/sign-in", uri).href) }],
     jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), kid, alg: "RS256", use: "sig" }] },
     cookies: { keys: ["a key of the tests"] },
     claims: { openid: ["sub"], profile: ["preferred_username"], groups: ["groups"] },

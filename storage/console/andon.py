@@ -36,6 +36,12 @@ def service_names(station: Station) -> tuple[str, ...]:
     return ("decision", "storage", *workers, *cameras)
 
 
+def beside_names(station: Station) -> tuple[str, ...]:
+    """Return the processes that run beside the line: it goes on without them, and the light does not speak of them."""
+    asked = (("teacher", True), ("opcua", station.opcua is not None), ("report", station.report is not None))
+    return tuple(name for name, runs in asked if runs)
+
+
 def judge(names: Sequence[str], health: Mapping[str, Health], away: str | None) -> Andon:
     """Return the light for the `names` of processes that must run and the health of those that were heard of lately.
 

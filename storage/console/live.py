@@ -87,6 +87,7 @@ class LiveFeed:
 
     def __init__(self, station: Station, redis_url: str, counters: Counter[str]) -> None:
         self._names = andon.service_names(station)
+        self._beside = andon.beside_names(station)
         self._counters = counters
         self._streams = Streams(redis_url, station.station, Condition("malformed_live_entry", counters))
         self._redis_down = Condition("redis_down", counters)
@@ -117,8 +118,8 @@ class LiveFeed:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The processes that must run."""
-        return self._names
+        """The station's processes: those that must run, then those beside the line."""
+        return (*self._names, *self._beside)
 
     @property
     def changes(self) -> int:
@@ -215,7 +216,7 @@ class LiveFeed:
                 await self._look_for_pictures()
             if now_s >= status_s:
                 status_s = now_s + _STATUS_S
-                self._health = await self._streams.health(self._names)
+                self._health = await self._streams.health(self.services)
                 self._tally = await self._streams.counters()
                 self.alarms = tuple(map(LiveAlarm.of, (await self._streams.alarms())[:_ALARMS]))
                 self._tell("status", self.status())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from authlib.integrations.requests_client import OAuth2Session, OAuthError
 from authlib.oidc.core import CodeIDToken
@@ -36,6 +36,7 @@ _WHOLE_S = 15.0  # of one sign-in, whatever is slow
 _KEPT_S = 60.0  # addresses and keys; of a provider that goes away after that the sign-in page tells
 _AGAIN_S = 2.0  # after the provider did not answer; keys, after it signed by one that is not known
 _SKEW_S = 60  # between two machines' clocks
+_OPTIONAL = ("userinfo_endpoint", "end_session_endpoint")
 _THREADS = 2
 _WAITING = 8
 _LONGEST = 255  # characters of an identifier (OpenID Connect Core, 2)
@@ -65,6 +66,22 @@ class Provider:
     async def address(self, state: str, begun: Begun) -> str:
         """Return where a browser goes to sign in; raise AwayError."""
         return await self._run(lambda: self._address(state, begun))
+
+    async def farewell(self, back: str) -> str | None:
+        """Return where a browser ends its session there, which sends it `back`; None where nobody has to.
+
+        OpenID Connect RP-Initiated Logout 1.0, 2; without the ID token, which is not kept, the provider asks first.
+        """
+        if not self._section.shared:
+            return None
+        try:
+            endpoint = (await self._run(self._look)).metadata.get("end_session_endpoint")
+        except AwayError:
+            return None  # it asks again who it is at the next sign-in
+        if endpoint is None:
+            return None
+        asked = urlencode({"client_id": self._section.client_id, "post_logout_redirect_uri": back})
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{asked}"
 
     async def vouch(self, code: str, begun: Begun) -> Vouched:
         """Return whom a `code` that came back speaks for; raise AwayError, or NotVouchedError that says why."""
@@ -175,9 +192,9 @@ class Provider:
         metadata = _object(session.get(where, withhold_token=True, allow_redirects=False))
         if metadata.get("issuer") != issuer:
             raise AwayError(f"{where} is of the issuer {metadata.get('issuer')!r:.200}, not {issuer!r}")
-        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"):
+        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", *_OPTIONAL):
             said = metadata.get(name)
-            if name == "userinfo_endpoint" and said is None:
+            if name in _OPTIONAL and said is None:
                 continue
             if not isinstance(said, str) or urlsplit(said).scheme not in {"https", urlsplit(issuer).scheme}:
                 raise AwayError(f"{where}: {name}: must be an address by TLS, not {said!r:.200}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from config.errors import InputError, StoreError
@@ -56,6 +56,12 @@ class Me(BaseModel):
     must_change: bool = Field(description="the password is a one-time one: nothing else is answered before")
 
 
+class Farewell(BaseModel):
+    """Where a browser goes to end its session at the provider."""
+
+    then: str
+
+
 class SignIn(BaseModel):
     """What a sign-in page is asked for."""
 
@@ -100,16 +106,24 @@ async def sign_in(request: Request, console: TheConsole, said: Credentials) -> R
     return with_session(Response(status_code=HTTPStatus.NO_CONTENT), console, secret)
 
 
-@router.post("/api/sign-out", status_code=HTTPStatus.NO_CONTENT)
+_FAREWELL: dict[int | str, dict[str, Any]] = {200: {"model": Farewell, "description": "the provider's session is left"}}
+
+
+@router.post("/api/sign-out", status_code=HTTPStatus.NO_CONTENT, responses=_FAREWELL)
 async def sign_out(request: Request, console: TheConsole, signed: SignedIn) -> Response:
-    """Sign out: the session ends, not only its cookie."""
+    """Sign out: the session ends, not only its cookie; who came by a provider is told where to end that one's, too."""
     name = cookie_name(console)
     secret = request.cookies.get(name)
     if signed.token is not None or secret is None:
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "a token does not sign out: it is revoked")
     await asyncio.to_thread(console.sessions.end, secret)
     console.admission.forget(signed.name)
+    there = None
+    if signed.provided and console.provider is not None:
+        there = await console.provider.farewell(console.origin(request.headers.get("host", "")) + "/sign-in")
     answer = Response(status_code=HTTPStatus.NO_CONTENT)
+    if there is not None:
+        answer = JSONResponse(Farewell(then=there).model_dump())
     answer.delete_cookie(name, path="/", secure=console.secure, httponly=True, samesite="strict")
     return answer
 

@@ -104,14 +104,21 @@ class Uploaded(BaseModel):
 def lessons_page(console: TheConsole, request: Request) -> Response:
     """Show the lessons, and the way to a new one."""
     views = [(name, camera) for name, one in console.home.read_recipes().items() for camera in one.views]
-    lessons, able = console.teaching.lessons.all(), find_spec("torch") is not None
-    return render(request, "teach.html", here="teach", lessons=lessons, views=views, able=able)
+    lessons = console.teaching.lessons.all()
+    return render(request, "teach.html", here="teach", lessons=lessons, views=views, **_lacking(console))
 
 
 @router.get("/teach/{lesson_id}", response_class=HTMLResponse, include_in_schema=False)
 def lesson_page(console: TheConsole, request: Request, lesson_id: LessonId) -> Response:
     """Show one lesson; what changes on the page comes as events."""
-    return render(request, "lesson.html", here="teach", lesson=_find(console, lesson_id))
+    lesson = _find(console, lesson_id)
+    return render(request, "lesson.html", here="teach", lesson=lesson, **_lacking(console))
+
+
+def _lacking(console: Console) -> dict[str, bool]:
+    """Tell whether what lessons need is there, before anything is begun: PyTorch, and who does the works."""
+    heard = console.feed.health
+    return {"able": find_spec("torch") is not None, "taught": "teacher" in heard or "storage" not in heard}
 
 
 @router.get("/api/detectors", response_class=Response, responses=_JSON)

@@ -54,7 +54,7 @@ def added(station: Inspected, name: str, role: Role) -> str:
 
 def show(page: Page, name: str) -> None:
     if _SCREENSHOTS:
-        page.screenshot(path=Path(_SCREENSHOTS) / f"{name}.png")
+        page.screenshot(path=Path(_SCREENSHOTS) / f"console-{name}.png")
 
 
 def test_one_comes_in_by_a_one_time_password_and_chooses_another(page: Page, station: Inspected) -> None:

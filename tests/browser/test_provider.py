@@ -195,7 +195,7 @@ def test_a_browser_goes_there_and_comes_back_signed_in(chromium: Browser, plant:
     page.goto("/defects?verdict=REJECT")
     button = page.get_by_role("link", name="Sign in with your company account")
     if folder := os.environ.get("ANDON_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / "sign-in-provider.png")
+        page.screenshot(path=Path(folder) / "console-sign-in-provider.png")
     button.click()
     page.wait_for_url(f"{plant.company.issuer}/interaction/*")
     page.get_by_label("Account").fill("s-1")
@@ -207,7 +207,10 @@ def test_a_browser_goes_there_and_comes_back_signed_in(chromium: Browser, plant:
     assert "andon-st-provider" not in cookies
     assert (cookies["andon-st"]["httpOnly"], cookies["andon-st"]["sameSite"]) == (True, "Strict")
     page.get_by_role("button", name="Sign out").click()
-    page.wait_for_url("**/sign-in")
+    page.wait_for_url(f"{plant.company.issuer}/session/end?*")
+    assert page.request.get(f"{url}/api/me").status == 401, "whatever they answer there"
+    page.get_by_role("button", name="Yes, sign me out").click()
+    page.wait_for_url(f"{url}/sign-in*")
     page.set_extra_http_headers({"Accept-Language": "ko"})
     page.goto("/sign-in")
     expect(page.get_by_role("link", name="회사 계정으로 로그인")).to_be_visible()

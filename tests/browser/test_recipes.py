@@ -219,6 +219,39 @@ def test_places_are_drawn_moved_and_deleted(page: Page) -> None:
     expect(page.get_by_role("button", name="zone 1")).to_be_visible()
 
 
+def test_deadline_alarms_and_what_is_kept_are_of_the_draft(page: Page) -> None:
+    tried(page)
+    whole, changed = page.locator("#whole"), page.locator("#changes .differences")
+    whole.get_by_label("From trigger to verdict, ms").fill("450")
+    whole.get_by_label("Rejects above, %").fill("7")
+    page.keyboard.press("Tab")
+    expect(whole.get_by_label("until below, %")).to_have_value("5")
+    whole.get_by_label("until below, %").fill("9")
+    page.keyboard.press("Tab")
+    expect(page.locator("#faults")).to_contain_text("clear_below 0.09 must not exceed above 0.07")
+    whole.get_by_label("until below, %").fill("3")
+    whole.get_by_label("Pass: pixels").select_option("reduced")
+    whole.get_by_label("Pass: of one in so many parts").fill("30")
+    page.keyboard.press("Tab")
+    tried(page)
+    expect(page.locator("#faults")).to_be_hidden()
+    for said in (
+        "deadline_ms",
+        "reject_rate: above: 0.07; clear_below: 0.03; over_parts: 100",
+        "keep.PASS.every_parts",
+    ):
+        expect(changed).to_contain_text(said)
+    whole.get_by_label("From trigger to verdict, ms").fill("3")
+    page.keyboard.press("Tab")
+    expect(whole.locator("label:has([data-field=deadline_ms]) .wrong")).to_contain_text("greater than or equal to 5")
+    for _ in range(5):
+        page.locator("#undo").click()
+    expect(whole.get_by_label("Rejects above, %")).to_have_value("7")
+    page.locator("#reset").click()
+    expect(page.locator("#changes")).to_contain_text("Nothing is changed yet.")
+    expect(whole.get_by_label("Rejects above, %")).to_have_value("")
+
+
 def test_from_a_draft_to_a_version_in_force_and_back(page: Page, station: Running) -> None:
     tried(page)
     drag(page, "Reject above", 150)

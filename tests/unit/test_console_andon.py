@@ -8,7 +8,7 @@ import pytest
 
 from config.messages import Health
 from config.station import CameraSection, PlcSection, Station, WorkersSection
-from storage.console.andon import LineState, judge, service_names
+from storage.console.andon import LineState, beside_names, judge, service_names
 
 STATION = Station(
     station="st",
@@ -33,6 +33,11 @@ def healthy(**states: str) -> dict[str, Health]:
 
 def test_names_are_those_that_the_processes_report() -> None:
     assert NAMES == ("decision", "storage", "worker-0", "worker-1", "camera-top", "camera-side")
+
+
+def test_what_runs_beside_the_line_is_known_and_never_changes_the_light() -> None:
+    assert beside_names(STATION) == ("teacher",)
+    assert not set(beside_names(STATION)) & set(NAMES)
 
 
 def test_all_ready_is_running() -> None:

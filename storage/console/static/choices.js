@@ -19,13 +19,14 @@ document.getElementById("language")?.addEventListener("click", (event) => {
 });
 
 document.getElementById("sign-out")?.addEventListener("click", async () => {
+  let answer;
   try {
-    await send("POST", "/api/sign-out");
+    answer = await send("POST", "/api/sign-out");
   } catch (error) {
     toast(error.message, "fault");
     return;
   }
-  location.assign("/sign-in");
+  location.assign(answer?.then ?? "/sign-in"); // the provider's own session ends there
 });
 
 document.getElementById("scheme")?.addEventListener("click", () => {

@@ -77,8 +77,9 @@ function enable(one) {
   const addable = open || one.state === "COLLECTING";
   for (const button of byId("collect").querySelectorAll("button:not([type])")) button.disabled = !open;
   byId("picks").disabled = byId("files").disabled = !addable;
-  byId("do-check").disabled = !open || now.images === 0;
-  byId("do-fit").querySelector("button").disabled = !open || now.images === 0;
+  const able = lesson.hasAttribute("data-able"); // what checks and fits is installed
+  byId("do-check").disabled = !open || now.images === 0 || !able;
+  byId("do-fit").querySelector("button").disabled = !open || now.images === 0 || !able;
   byId("do-shadow").querySelector("button").disabled = one.state !== "FITTED";
   byId("do-release").querySelector("button").disabled = !["FITTED", "SHADOW"].includes(one.state);
   byId("cancel").hidden = SWITCHING.includes(one.state) || ["RELEASED", "CANCELLED"].includes(one.state);

@@ -10,7 +10,7 @@ const form = document.getElementById("begin");
 
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const [recipe, camera] = form.view.value.split(" ");
+  const { recipe, camera } = form.view.selectedOptions[0].dataset;
   const verdicts = form.which.value === "passed" ? ["PASS"] : ["PASS", "REVIEW", "REJECT", "FAULT"];
   const collecting = { count: Number(form.count.value), every_parts: Number(form.every_parts.value), verdicts };
   try {

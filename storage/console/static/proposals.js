@@ -56,7 +56,7 @@ function side(kind, value) {
 
 function words(value) {
   if (Array.isArray(value)) return value.every(Array.isArray) ? value.map((corner) => `(${corner.join(", ")})`).join(" ") : value.join(", ");
-  return Object.entries(value).map(([name, one]) => `${name}: ${one !== null && typeof one === "object" ? words(one) : one}`).join("; ");
+  return Object.entries(value).filter(([, one]) => one !== null).map(([name, one]) => `${name}: ${one !== null && typeof one === "object" ? words(one) : one}`).join("; ");
 }
 
 /* asking before something is done */

@@ -7,6 +7,7 @@ import { say } from "./language.js";
 import { differenceList, openHistory, openProposals } from "./proposals.js";
 import { send } from "./send.js";
 import { toast } from "./toast.js";
+import { showWhole } from "./whole.js";
 
 const editor = document.getElementById("editor");
 const base = `/api/recipes/${encodeURIComponent(editor.dataset.name)}`;
@@ -264,6 +265,12 @@ function showView() {
   element("limits").replaceChildren(...fields.map(([name, label, step]) => numberField(view(), `views.${camera}.${name}`, name, label, step)));
   showPlaces();
   showShade();
+  showWhole(element("whole"), draft, (make) => {
+    remember();
+    make();
+    element("undo").disabled = false;
+    tryIt();
+  });
 }
 
 function limitsOf({ review_above, reject_above }) {
