@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 from config.errors import InputError, StoreError
 from config.home import Home
 from config.station import Station
-from deploy.backup import state, tables
+from deploy.backup import lessons, state, tables
 from deploy.backup.archive import PIECE_BYTES, Meter, Progress, Writer
 from deploy.backup.manifest import FORMAT, Header, Manifest
 from storage import audit, migrate
@@ -64,6 +64,7 @@ def back_up(home: Home, database_url: str, path: Path, who: str, progress: Progr
         with Writer(path, header, station.storage.free_disk_mb << 20) as writer:
             missing = state.copy_station(home, station, writer)
             state.copy_journal(home, writer, Meter(progress, "journal", state.journal_bytes(home)))
+            lessons.copy(home, writer, Meter(progress, "lessons", lessons.size_bytes(home)))
             manifest, packs = _copy_database(engine, writer, progress)
             missing += _copy_packs(station, packs, writer, progress)
             manifest = manifest.model_copy(update={"missing": tuple(missing), "images": _images(station)})
@@ -94,7 +95,7 @@ def _check_space(connection: Connection, home: Home, station: Station, path: Pat
     packs_bytes = 0
     if images.type == "folder":
         packs_bytes = sum(pack.stat().st_size for pack in Path(str(images.options["path"])).glob("*/*/*.pack"))
-    wanted = tables_bytes + state.journal_bytes(home) + packs_bytes
+    wanted = tables_bytes + state.journal_bytes(home) + packs_bytes + lessons.size_bytes(home)
     kept = station.storage.free_disk_mb << 20
     disk = os.statvfs(path.parent)
     free = disk.f_bavail * disk.f_frsize

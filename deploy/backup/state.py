@@ -20,6 +20,7 @@ from config.errors import ConfigurationError, InputError, StoreError
 from config.home import Home
 from config.recipe import Recipe
 from config.station import Station
+from deploy.backup import lessons
 from deploy.backup.archive import Meter, Reader, Writer
 from inference import keys
 from storage.record import Position
@@ -99,6 +100,8 @@ def put_back(reader: Reader, folder: Path, home: Path) -> None:
 
     Raise InputError for what no backup of ours holds, StoreError where the disk does not take it.
     """
+    for member, place in lessons.found_in(reader):
+        _write(folder / place, reader.pieces(member))
     for name in reader.manifest.members:
         top, _, rest = name.partition("/")
         if name == STATION:
@@ -112,7 +115,7 @@ def put_back(reader: Reader, folder: Path, home: Path) -> None:
             _write(folder / PACKS / rest, reader.pieces(name), 0o640)
         elif name == AUDIT or (top in {"recipes", "bundles", "rois"} and rest):
             _write(folder / name, reader.pieces(name))
-        elif top not in {"database", "keys"}:
+        elif top not in {"database", "keys", lessons.FOLDER}:
             raise InputError(f"{reader.path}: {name} is nothing that a backup of Andon holds")
 
 
