@@ -52,3 +52,18 @@ def test_maps_are_added_each_in_shares_of_what_good_images_score() -> None:
 def test_members_are_checked(members: list[JsonValue], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         detector.load("ensemble", {"members": members})
+
+
+def test_a_member_that_draws_has_a_scale_of_its_own_and_the_others_keep_theirs() -> None:
+    images = torch.rand(8, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 255.0
+    quick: JsonValue = {"detector": "drawn", "options": {"steps": 3, "copies": 1}}
+    shared: dict[str, object] = {"size_px": 64, "taps": [4]}
+    with_drawn = detector.load("ensemble", {**shared, "members": [*MEMBERS, quick]})[0]
+    plain = detector.load("ensemble", {**shared, "members": MEMBERS})[0]
+    assert (with_drawn.folds, plain.folds) == (detector.HOLD_OUT, detector.CROSS_FIT)
+    torch.manual_seed(0)
+    head = with_drawn.fit(images, 0, unheard).eval()
+    with torch.no_grad():
+        grid = head[0](images)  # type: ignore[index] # a Sequential: features first
+        expected = plain.fit(grid, 0, unheard)(grid) * 2 + head[1].heads[2](grid)  # type: ignore[index] # as above
+        assert torch.allclose(head(images), expected / 3, rtol=1e-4, atol=1e-6)
