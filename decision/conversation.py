@@ -176,8 +176,10 @@ class Conversation:
         """Raise DeviceError where the station of another run still writes: by its results our parts would pass."""
         heartbeat = self._driver.read_heartbeat()
         until_ns = time.monotonic_ns() + _ALONE_NS
-        while not self._said.closing and (now_ns := time.monotonic_ns()) < until_ns:
+        while (now_ns := time.monotonic_ns()) < until_ns:
             self.wait(min(until_ns, now_ns + _POLL_NS))
+            if self._said.closing:
+                raise DeviceError("the link was closed before it was known whether the PLC serves another station")
             if self._driver.read_heartbeat() != heartbeat:
                 raise DeviceError(f"the PLC serves another station, of run {run}: its heartbeat moves")
 

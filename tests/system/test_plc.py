@@ -462,6 +462,10 @@ def test_of_two_stations_at_one_plc_only_the_first_is_let_in_and_says_what_passe
     assert "serves another station" in second.having(LinkDown)[0].reason
     assert first.up()
     assert not first.having(LinkDown)
+    third = bare.link("third")
+    third.spin_s(0.1)
+    third.link.close()  # while it still looks: it leaves nothing behind
+    assert registers.read_result(bare.peer.read(registers.RESULTS, 1)) == result
     first.link.close()
     second.spin(second.up)  # its turn, as soon as the other's heartbeat stands
     second.link.close()
