@@ -14,6 +14,7 @@ from config.gates import IoSection
 from config.recipe import Recipe, ViewRecipe
 from config.station import CameraSection, PlcSection, SimulationSection, Station, WorkersSection
 from decision.rules import Rules
+from deploy.plc.line import check_travel
 from inference.bundle import Bundle
 from inference.keys import TrustStore
 from ingest.camera import TriggerLine
@@ -54,6 +55,11 @@ def read(path: Path | None) -> Station:
         if table is not None:
             options = {**table.options, "port": _ANY_PORT} if _is_placed(found, table) else table.options
             _look_at(f"{where}: {what}", f"decision.{what}", table.type, options)
+    if found.plc is not None and found.simulation is not None:
+        try:
+            check_travel(found.simulation)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}: {error}") from error
     if found.report is not None:
         _look_at(f"{where}: report", "storage.reports", found.report.type, found.report.options)
     images = found.storage.images

@@ -105,7 +105,7 @@ class PlcLine(Line):
         Protocols.check(plc.type)
         self._options: BaseModel = plugins.options(plugins.load("decision.plc", plc.type), plc.options, "plc.options")
         self._leads = plc.trigger == "plc"
-        _check_travel(simulation)
+        check_travel(simulation)
 
     def address(self) -> tuple[str, int]:
         """Return where the station looks for its PLC."""
@@ -169,7 +169,8 @@ class OwnLine(PlcLine):
         return self._parts is not None and tally.parts >= self._parts
 
 
-def _check_travel(simulation: SimulationSection) -> None:
+def check_travel(simulation: SimulationSection) -> None:
+    """Raise ConfigurationError where more parts are under way than a PLC can tell apart."""
     under_way = math.ceil(simulation.rate_per_s * simulation.gate_travel_s)
     if under_way >= registers.SLOTS:
         raise ConfigurationError(

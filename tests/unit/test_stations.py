@@ -20,6 +20,7 @@ from deploy import stations
         ("station.toml", 'type = "simulated"', 'type = ""', "camera front: type: no ingest.cameras plug-in"),
         ("station.toml", "count = 2", 'count = 2\nlisten = "tcp://10.0.0.1:65534"', "needs 3 ports from 65534 on"),
         ("station.toml", "gate_travel_s = 2.0", "gate_travel_s = inf", "simulation.gate_travel_s"),
+        ("station.toml", "rate_per_s = 10", "rate_per_s = 1000", "simulation: 2000 parts"),
         ("station.toml", "[workers]", '[report]\ntype = "nobody"\n[workers]', "report: type: no storage.reports plug"),
         ("station.toml", "[workers]", '[storage.images]\ntype = "cloud"\n[workers]', "storage.images: type"),
         ("station.toml", "[workers]", '[console]\nhost = "a\\u0000"\n[workers]', "console.host"),
