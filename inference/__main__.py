@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from config.home import Home
-from config.service import leave, serve
-from inference.keys import TrustStore
-from inference.worker import Worker
+from config import pages
+
+if TYPE_CHECKING:
+    from inference.worker import Worker
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Parse the arguments and serve."""
+    pages.ask_for_large()
+    from config.home import Home  # noqa: PLC0415 - takes a while, and the process begins again first
+    from config.service import leave, serve  # noqa: PLC0415 - likewise
+    from inference import worker  # noqa: PLC0415 - likewise
+    from inference.keys import TrustStore  # noqa: PLC0415 - likewise
+
     parser = argparse.ArgumentParser(prog="python -m inference", description="Turn frames into predictions.")
     parser.add_argument("--home", type=Path, required=True, help="the station's state folder")
     parser.add_argument("--worker", default="0", metavar="NAME", help="what no other worker of the station is called")
@@ -21,10 +28,10 @@ def main() -> int:
     name = f"worker-{arguments.worker}"
 
     def make() -> Worker:
-        return Worker(Home(arguments.home), name, TrustStore.load(extra=arguments.trust))
+        return worker.Worker(Home(arguments.home), name, TrustStore.load(extra=arguments.trust))
 
-    return serve(make, name)
+    leave(serve(make, name))
 
 
 if __name__ == "__main__":
-    leave(main())
+    main()

@@ -6,6 +6,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from config import pages
 from config.errors import EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ NAMES = ("transport", "inference", "train", "pipeline", "gate", "storage", "quer
 
 def bench(arguments: argparse.Namespace) -> int:
     """Run benches and print their figures; 1 if a target is missed."""
+    pages.ask_for_large()  # as workers do, so that sessions beside them have no less
     reached = True
     for name in [arguments.name] if arguments.name else NAMES:
         size = {}
