@@ -46,6 +46,7 @@ SITUATIONS = (
                 "reverse_distillation", "learns the good parts' own structure, where minutes of fitting are no matter"
             ),
             Advice("cfa", "moves the features towards the product, where those of the network alone do not suit it"),
+            Advice("drawn", "learns from spots, cracks, stains and bites that it draws on good parts; for surfaces"),
         ),
         "Which one wins depends on the product: `andon select --data DIR --out DIR` tries them all on yours.",
         "normalising flows and detectors on foundation models",
