@@ -216,8 +216,6 @@ class Worker(Service):
             self._refuse(frames, Reason.WRONG_FRAME, str(error))
             return
         finished_ns = time.monotonic_ns()
-        self._costs[engine.digest, shape].ran(len(images), finished_ns - started_ns)
-        self.counters["batches"] += 1
         # the frames that were whole to the end: a batch may also be filled up with what is no frame
         whole = [number for number, waiting in enumerate(batch) if self._inputs.whole(waiting.frame)]
         each = [
@@ -240,6 +238,8 @@ class Worker(Service):
         if each:
             kept = maps if len(whole) == len(maps) else maps[whole]
             self._predictions.send(Predictions(each=tuple(each)), kept.tobytes())
+        self._costs[engine.digest, shape].ran(len(images), finished_ns - started_ns)
+        self.counters["batches"] += 1
         if len(whole) < len(batch):
             self._stale.occur(frames=len(batch) - len(whole))
         elif len(batch) == len(chosen.items):
