@@ -80,7 +80,7 @@ def waiting(
             return found, Key(found[-1].trigger_time, found[-1].part_id), False
         if span.end is None:
             return found, None, False
-        span.after = span.end
+        span.after, span.end = span.end, None
         _begin(span, wanted)
         looked_at, rows = looked_at + rows, _NEXT
     return found, span.after, True
@@ -98,7 +98,9 @@ def _begin(span: _Span, wanted: Wanted) -> None:
 
 def _skip(connection: Connection, wanted: Wanted, span: _Span) -> bool:
     """Let a span begin in the next hour that has such parts, by the tallies; False: there is none."""
-    if span.low >= span.high:
+    if span.low >= span.high or (
+        wanted.opinion is not Opinion.FIRST and not _skip_to_reviewed(connection, wanted, span)
+    ):
         return False
     judged = [judgement.value for judgement, rate in wanted.sample.items() if rate > 0]
     meant = [tally.c.verdict.in_(judged), tally.c.hour > span.low - _HOUR, tally.c.hour < span.high]
@@ -113,6 +115,24 @@ def _skip(connection: Connection, wanted: Wanted, span: _Span) -> bool:
     else:
         span.high = min(span.high, hour + _HOUR)
     return True
+
+
+def _skip_to_reviewed(connection: Connection, wanted: Wanted, span: _Span) -> bool:
+    """Let a span hold no more than what others have reviewed, which is little beside all parts; False: nothing."""
+    first, last = connection.execute(
+        select(func.min(review.c.trigger_time), func.max(review.c.trigger_time)).where(
+            *_between(review, wanted, span), *_of_others(wanted)
+        )
+    ).one()
+    if first is None:
+        return False
+    span.low, span.high = max(span.low, first), min(span.high, last + timedelta(microseconds=1))
+    return True
+
+
+def _of_others(wanted: Wanted) -> list[ColumnElement[bool]]:
+    """Return what the reviews are that somebody can be the second to."""
+    return [review.c.camera.is_(None), review.c.reviewer != wanted.reviewer]
 
 
 def _nth(connection: Connection, wanted: Wanted, span: _Span, rows: int) -> Key | None:
@@ -148,7 +168,7 @@ def _candidates(wanted: Wanted, span: _Span) -> Select[Any]:
         meant.append(~_has(review, said))
     else:
         meant += [_has(review, said), ~_has(review, said, review.c.reviewer == wanted.reviewer)]
-        seen = select(review.c.part_id).where(*_between(review, wanted, span))
+        seen = select(review.c.part_id).where(*_between(review, wanted, span), *_of_others(wanted))
         meant.append(verdict.c.part_id.in_(seen))
     return _ordered(select(*key).where(*meant), wanted, *key)
 
