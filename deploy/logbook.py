@@ -19,15 +19,31 @@ _PROGRESS_NS = 2_000_000_000
 _SHOWN = {"warning", "error", "critical"}
 
 
+class _File(RotatingFileHandler):
+    """A file that keeps its failure instead of printing a traceback for every line."""
+
+    _failure: BaseException | None = None
+
+    def append(self, line: str) -> BaseException | None:
+        """Write a line; return what went wrong."""
+        self._failure = None
+        self.emit(logging.makeLogRecord({"msg": line}))
+        return self._failure
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's own name and arguments
+        self._failure = sys.exception()
+
+
 class Logbook:
     """Write JSON lines to `log/andon.log` (rotated: 50 MB at most) and the important ones to the screen."""
 
     def __init__(self, folder: Path, screen: TextIO | None = None) -> None:
         self.path = folder / "andon.log"
         self._screen = screen or sys.stderr
-        self._file = RotatingFileHandler(self.path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
+        self._file = _File(self.path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
         self._started_ns = time.monotonic_ns()
         self._errors: dict[str, str] = {}
+        self._unwritten = 0  # lines, since the file takes none
 
     def say(self, text: str, level: str = "info") -> None:
         """Show a line of the supervisor's own, and log it."""
@@ -65,7 +81,16 @@ class Logbook:
         return self._errors.get(service)
 
     def _append(self, line: str) -> None:
-        self._file.emit(logging.makeLogRecord({"msg": line}))
+        failure = self._file.append(line)
+        if isinstance(failure, OSError):
+            if not self._unwritten:
+                self.show(f"{self.path}: the log cannot be written, the line goes on: {failure.strerror}")
+            self._unwritten += 1
+        elif failure is not None:
+            raise failure
+        elif self._unwritten:
+            missing, self._unwritten = self._unwritten, 0
+            self.say(f"{self.path}: the log is written again; of {missing} lines some may be missing", "warning")
 
 
 def _write_line(screen: TextIO, text: str) -> None:

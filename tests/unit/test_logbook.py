@@ -1,5 +1,6 @@
 import io
 import json
+import os
 
 from deploy.logbook import Logbook, ScreenProgress
 
@@ -28,6 +29,21 @@ def test_the_log_never_fills_the_disk(tmp_path, monkeypatch):
     for number in range(500):
         book.write("camera", "info", f"line {number}")
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 5 * 2_200
+
+
+def test_a_log_that_cannot_be_written_is_said_once_when_it_begins_and_once_when_it_ends(tmp_path, capsys):
+    (tmp_path / "andon.log").symlink_to("/dev/full")
+    screen = io.StringIO()
+    book = Logbook(tmp_path, screen)
+    for number in range(20):
+        book.write("camera", "info", f"line {number}")
+    assert screen.getvalue().count("the log cannot be written, the line goes on: No space left") == 1
+    with (tmp_path / "room").open("wb") as room:
+        os.dup2(room.fileno(), book._file.stream.fileno())
+    book.write("camera", "info", "last")
+    assert "of 20 lines some may be missing" in screen.getvalue()
+    assert '"event": "last"' in (tmp_path / "room").read_text()
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_progress_is_shown_at_a_stages_begin_and_end():
