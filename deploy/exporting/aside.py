@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 _TELL_NS = 500_000_000
-_NICE = 15
+_NICE = 10
 
 
 class _Order(BaseModel):

@@ -265,6 +265,25 @@ def test_an_export_that_cannot_be_says_why_and_is_nobody_elses(
     assert page.request.get(own).status == 404
 
 
+def test_a_session_that_ends_in_mid_action_loses_nothing(chromium: Browser, station: Inspected) -> None:
+    context = _context(chromium, station, Role.OPERATOR, base_url=station.console.url, locale="ko-KR")
+    page = context.new_page()
+    page.goto("/defects?verdict=REJECT")
+    page.locator("#export").click()
+    context.clear_cookies()
+    page.locator(".taking button").click()
+    expect(page.locator(".taking .fault")).to_contain_text("세션이 끝났습니다")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("alert").get_by_role("link", name="다시 로그인")).to_have_attribute("target", "_blank")
+    console = station.console
+    signed_in.sign_in(context, console.url, "st", console.database, console.home.path, Role.OPERATOR)
+    page.locator("#export").click()
+    page.locator(".taking button").click()
+    expect(page.locator(".taking .told button, .taking .told a").first).to_be_visible()
+    expect(page.locator("#over")).to_have_count(0)
+    context.close()
+
+
 def test_a_view_is_compared_with_a_golden_sample(page: Page, station: Inspected) -> None:
     page.goto(f"/parts/{_first(station)}")
     view = page.locator(".view").first

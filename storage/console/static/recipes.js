@@ -442,7 +442,7 @@ function local(time) {
 
 const radios = Object.keys(draft.views).map((name, index) => {
   const label = document.createElement("label");
-  label.append(Object.assign(document.createElement("input"), { type: "radio", name: "view", value: name, checked: index === 0 }), Object.assign(document.createElement("span"), { textContent: name }));
+  label.append(Object.assign(document.createElement("input"), { type: "radio", name: "view", value: name, checked: index === 0 }), Object.assign(document.createElement("span"), { textContent: name, title: name }));
   label.firstChild.addEventListener("change", () => {
     camera = name;
     openView();
@@ -450,6 +450,8 @@ const radios = Object.keys(draft.views).map((name, index) => {
   return label;
 });
 element("views").replaceChildren(...radios);
+element("views").classList.toggle("many", radios.length > 4);
+element("which")?.addEventListener("change", (event) => location.assign(event.target.value));
 for (const radio of document.querySelectorAll("[name=hours]")) radio.addEventListener("change", () => load(false));
 element("anew").addEventListener("click", () => load(true));
 for (const button of document.querySelectorAll("[data-tool]")) {
