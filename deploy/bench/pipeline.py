@@ -17,9 +17,9 @@ import zmq
 
 from config import bus
 from config.errors import ServiceError
-from config.handover import Giver
+from config.handover import Giver, Inlet
 from config.home import Home, Run
-from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, PixelFormat, Predictions, decode
+from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, PixelFormat, Predictions
 from config.ring import RingWriter
 from deploy import stations
 from deploy.bench import halfload
@@ -86,7 +86,7 @@ class _Line:
         self._bus = bus.Bus()
         addresses = home.addresses(f"camera.{self._camera}")
         self._giver = Giver(self._bus, addresses, self._from_worker, lambda _peer: None, Counter())
-        self._decision_side = self._bus.bind(zmq.PULL, home.endpoint("predictions"))
+        self._inlet = Inlet(self._bus, home.addresses("predictions"), self._predicted, Counter())
         self._ring = RingWriter(home.runtime / "bench.ring", _SLOTS, self._frames[0].nbytes)
         self._home = home
         trust = [part for key in stations.DEMO_KEYS for part in ("--trust", str(key))]
@@ -96,6 +96,7 @@ class _Line:
             env={**os.environ, "ANDON_LOG_LEVEL": "error"},
         )
         self._batches: list[int] = []
+        self._ended: list[tuple[float, int]] = []
         self._free: list[int] = []
         self._taken: dict[str, int] = {}
         self._peer = b""
@@ -107,6 +108,7 @@ class _Line:
         self._process.terminate()
         self._process.wait(10)
         self._giver.close()
+        self._inlet.close()
         self._bus.close()
         self._ring.close()
         self._folder.cleanup()
@@ -134,23 +136,18 @@ class _Line:
         It is the time between batches that counts, as it is for the session: from the end of the first to the last.
         """
         self._free = list(range(_SLOTS))
-        ended: list[tuple[float, int]] = []
+        self._ended.clear()
+        sources = {**self._giver.sources, **self._inlet.sources}
         began = time.perf_counter()
         poller = zmq.Poller()
-        for source in (*self._giver.sources, self._decision_side):
+        for source in sources:
             poller.register(source, zmq.POLLIN)
         while (took := time.perf_counter() - began) < _ROUND_S or self._taken:
             while self._free and len(self._taken) < 2 * _BATCH and took < _ROUND_S:
                 self._give(self._free.pop(0))
             for source, _ in poller.poll(1000):
-                if source is not self._decision_side:
-                    self._giver.sources[source]()
-                    continue
-                message, _payload = decode(self._decision_side.recv_multipart())
-                if isinstance(message, Predictions):
-                    self._batches.append(len(message.each))
-                    if took < _ROUND_S:  # later ones are left over and smaller
-                        ended.append((time.perf_counter(), len(message.each)))
+                sources[source]()
+        ended = [one for one in self._ended if one[0] < began + _ROUND_S]  # later ones are left over and smaller
         return sum(count for _, count in ended[1:]) / (ended[-1][0] - ended[0][0])
 
     def _pictures(self, bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
@@ -175,6 +172,11 @@ class _Line:
             self._peer = peer
         elif isinstance(message, Answered):
             self._free += [self._taken.pop(frame_id) for frame_id in message.frame_ids]
+
+    def _predicted(self, message: AnyMessage, _payload: list[Buffer], _peer: bytes) -> None:
+        if isinstance(message, Predictions):
+            self._batches.append(len(message.each))
+            self._ended.append((time.perf_counter(), len(message.each)))
 
     def _give(self, index: int) -> None:
         self._sent += 1
