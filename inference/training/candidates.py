@@ -18,6 +18,18 @@ VARIANTS: Mapping[str, Mapping[str, dict[str, JsonValue]]] = {
         "light": {"size_px": 192, "bank": 1000},
         "large": {"size_px": 320, "stride_px": 16},
     },
+    "ensemble": {
+        "surfaces": {
+            "size_px": 320,
+            "taps": [4, 10, 14],
+            "members": [
+                {"detector": "patchcore"},
+                {"detector": "patchcore", "options": {"even_light": True}},
+                {"detector": "dfm", "options": {"even_light": True}},
+                {"detector": "drawn"},
+            ],
+        },
+    },
 }
 
 
