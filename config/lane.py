@@ -67,7 +67,10 @@ class Lane:
 
     def connect(self, path: Path, peer: bytes) -> bool:
         """Go to the process that listens at `path`, `peer` from now on; False while there is none."""
-        connection = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+        try:
+            connection = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+        except OSError:  # this process has as many files open as it may: it is asked again
+            return False
         connection.setblocking(False)
         try:
             connection.connect(str(path))
