@@ -27,7 +27,7 @@ from inference.training.progress import unheard
 NAMES = plugins.names("inference.detectors")
 HEIGHT_PX, WIDTH_PX = 72, 96
 IMAGES = 8
-_SPOKEN_FOR = {"dfkde", "fre", "mahalanobis", "spade"}
+_SPOKEN_FOR = {"dfkde", "dfm", "fre", "mahalanobis", "spade"}
 
 
 def slow_where_it_takes_minutes(name: str) -> Sequence[pytest.MarkDecorator]:
@@ -37,7 +37,7 @@ def slow_where_it_takes_minutes(name: str) -> Sequence[pytest.MarkDecorator]:
 def slow_unless_it_speaks_for_its_like(name: str) -> Sequence[pytest.MarkDecorator]:
     """Of each kind one or two are tried in every run, all of them in the long ones: ten minutes are few.
 
-    `dn2` speaks for what pools features, `dfm` for what reduces them, `patchcore` and `padim` for what looks at a grid.
+    `dn2` speaks for what pools features, `patchcore` and `padim` for what looks at a grid.
     """
     if name in _SPOKEN_FOR:
         return [pytest.mark.slow]
@@ -46,7 +46,7 @@ def slow_unless_it_speaks_for_its_like(name: str) -> Sequence[pytest.MarkDecorat
 
 def slow_unless_its_graph_is_unlike_others(name: str) -> Sequence[pytest.MarkDecorator]:
     """In every run the graph of colour frames is proven of each detector; that of grey ones takes as long again."""
-    return [] if name in {"classical", "padim", "patchcore"} else [pytest.mark.slow]
+    return [] if name in {"classical", "patchcore"} else [pytest.mark.slow]
 
 
 def part(seed: int, height_px: int = HEIGHT_PX, width_px: int = WIDTH_PX, *, scratch: bool = False) -> Frame:
