@@ -67,6 +67,7 @@ def test_pictures_of_every_page(chromium: Browser, station: Inspected) -> None:
         ("similar", f"/parts/{part}/similar/top/0", DESK, "light", "en"),
         ("review", "/review", DESK, "light", "en"),
         ("people", "/people", DESK, "light", "en"),
+        ("export", "/defects", DESK, "light", "en"),
     ):
         if name == "live-alarm":
             detail = "modbus 192.0.2.5:502 does not answer: connection refused"
@@ -82,6 +83,8 @@ def test_pictures_of_every_page(chromium: Browser, station: Inspected) -> None:
         signed_in.sign_in(context, console.url, "st", console.database, console.home.path)
         page = context.new_page()
         page.goto(path)
+        if name == "export":
+            page.get_by_role("button", name="Export").click()
         page.wait_for_timeout(_SETTLED_MS)
         picture = folder / f"console-{name}.png"
         pixels = Image.open(io.BytesIO(page.screenshot())).convert("RGB")

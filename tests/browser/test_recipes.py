@@ -235,6 +235,7 @@ def test_deadline_alarms_and_what_is_kept_are_of_the_draft(page: Page) -> None:
     page.keyboard.press("Tab")
     tried(page)
     expect(page.locator("#faults")).to_be_hidden()
+    shown(page, "recipes-whole", at="#whole")
     for said in (
         "deadline_ms",
         "reject_rate: above: 0.07; clear_below: 0.03; over_parts: 100",
@@ -318,9 +319,10 @@ def test_who_may_only_look_may_try_but_not_propose(page: Page, station: Running)
     shown(page, "recipes-phone")
 
 
-def shown(page: Page, name: str) -> None:
+def shown(page: Page, name: str, at: str = "body") -> None:
     """Keep a screenshot for the manual where ANDON_SCREENSHOTS names a folder."""
     folder = os.environ.get("ANDON_SCREENSHOTS")
     if folder:
         page.evaluate("scrollTo(0, 0); document.querySelector('.beside-it').scrollTop = 0")
+        page.evaluate("at => document.querySelector(at).scrollIntoView()", at)
         page.screenshot(path=Path(folder) / f"{name}.png")
