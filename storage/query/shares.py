@@ -18,8 +18,8 @@ from config.messages import Judgement
 from storage.query.trends import Chosen, Clock, table_of
 from storage.schema import SOUGHT_DEFECT, WHOLE, defect, image, review, verdict, view
 
-MOST_LOOKED_AT = 50_000  # defects, or parts that did not pass
-MOST_LOOKED_UP = 10_000  # where another table must say of each whether it is meant
+MOST_LOOKED_AT = 30_000  # defects, or parts that did not pass
+MOST_LOOKED_UP = 5_000  # where another table must say of each whether it is meant
 CELLS = 24  # of a map, across and down
 _HOUR = timedelta(hours=1)
 _PICTURED = 100  # defects among whose parts a picture is looked for
@@ -61,12 +61,16 @@ def shares(connection: Connection, chosen: Chosen, by: By, clock: Clock) -> dict
     columns: list[ColumnElement[Any]] = [table.c.hour] if by is By.SHIFT else [table.c[by.value]]
     if by is By.RECIPE_VERSION:
         columns = [table.c.recipe, table.c.recipe_version]
-    statement = select(*columns, table.c.verdict, func.sum(count)).where(*chosen.where(table))
+    # a row for each name, not for each of its verdicts: by shift there are thousands of hours to fetch
+    judged = [func.coalesce(func.sum(count).filter(table.c.verdict == judgement.value), 0) for judgement in Judgement]
+    statement = select(*columns, *judged).where(*chosen.where(table)).group_by(*columns)
     found: dict[str, dict[Judgement, int]] = {}
-    for *keys, judged, parts in connection.execute(statement.group_by(*columns, table.c.verdict)):
+    for row in connection.execute(statement):
+        keys, parts = row[: len(columns)], row[len(columns) :]
         name = clock.shift(keys[0]) if by is By.SHIFT else " v".join(map(str, keys))
         verdicts = found.setdefault(name, dict.fromkeys(Judgement, 0))
-        verdicts[Judgement(judged)] += int(parts)
+        for judgement, counted in zip(Judgement, parts, strict=True):
+            verdicts[judgement] += int(counted)
     return found
 
 
