@@ -30,6 +30,7 @@ from config import bus, station
 from config.errors import EXIT_USAGE
 from config.home import Home, Run
 from config.messages import Enlist, Event, Job, Judgement, Prediction, Predictions, Recorded, Trigger, Verdict, decode
+from deploy import cli
 from storage.people import Role
 
 ACTIVE_JOB = 2  # its register, as the manual has it
@@ -290,12 +291,24 @@ def test_a_stage_that_is_killed_comes_back_with_what_is_in_force_whatever_the_fi
     line.wait_version(3)
 
 
-def andon(line: Line, *words: str, url: str = "") -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "deploy", "recipe", *words, "--home", str(line.home.path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "ANDON_DATABASE_URL": url}
-    )
-    return done.returncode, done.stdout, done.stderr
+Andon = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def andon(
+    made: tuple[Line, LeadingPlc],
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Andon:
+    """Give `andon recipe` at this line, and a database of the test's own in ANDON_DATABASE_URL."""
+    monkeypatch.setenv("ANDON_DATABASE_URL", servers.database())
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = cli.main(["recipe", *words, "--home", str(made[0].home.path)])
+        return code, *capsys.readouterr()
+
+    return run
 
 
 def audited(url: str) -> list[tuple[str, ...]]:
@@ -308,19 +321,18 @@ def audited(url: str) -> list[tuple[str, ...]]:
 
 
 def test_a_person_switches_to_another_recipe_unless_the_plc_asks_for_one(
-    made: tuple[Line, LeadingPlc], servers: Servers
+    made: tuple[Line, LeadingPlc], andon: Andon
 ) -> None:
     line, plc = made
-    url = servers.database()
     assert line.last.recipe == "cap"
-    code, out, err = andon(line, "activate", "lid", "--by", "Ada", "--json", url=url)
+    code, out, err = andon("activate", "lid", "--by", "Ada", "--json")
     assert code == 0, err
     answer: dict[str, Any] = json.loads(out)
     assert (answer["active"], answer["plc_job"]) == ("lid", 0)
     line.wait(lambda: line.last.recipe == "lid")
     line.wait(lambda: plc.words[ACTIVE_JOB] == 2)
     line.wait(lambda: [one.detail for one in line.named("changeover")] == ["lid by Ada; before: cap"])
-    code, _, err = andon(line, "activate", "lied", url=url)
+    code, _, err = andon("activate", "lied")
     assert code == EXIT_USAGE
     assert "there is no recipe 'lied': the station has cap, lid" in err
     line.kill()
@@ -331,17 +343,17 @@ def test_a_person_switches_to_another_recipe_unless_the_plc_asks_for_one(
 
     plc.job = 1
     line.wait(lambda: line.last.recipe == "cap")
-    code, _, err = andon(line, "activate", "lid", url=url)
+    code, _, err = andon("activate", "lid")
     assert code == EXIT_USAGE
     assert "the PLC chooses: it asks for job 1" in err
-    code, out, _ = andon(line, "list")
+    code, out, _ = andon("list")
     assert code == 0
     assert out.splitlines()[1].startswith("*  cap")
     assert "the PLC chooses: it asks for job 1" in out
     plc.job = 0
-    line.wait(lambda: andon(line, "activate", "lid", "--by", "Bo", url=url)[0] == 0)
+    line.wait(lambda: andon("activate", "lid", "--by", "Bo")[0] == 0)
     line.wait(lambda: line.last.recipe == "lid")
-    found = audited(url)
+    found = audited(os.environ["ANDON_DATABASE_URL"])
     assert found == [("Ada", "recipe.activated", "lid"), ("Bo", "recipe.activated", "lid")]
 
 
