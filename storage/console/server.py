@@ -111,7 +111,7 @@ class ConsoleServer(Service):
             teaching=Teaching(database, self.home),
             shadows=Shadows(database),
             exports=Exports(
-                self._exporting, ledger, self.home.path / "exports", 2 * station.storage.free_disk_mb * _MB
+                self._exporting, ledger, self.home.path / "exports-under-way", 2 * station.storage.free_disk_mb * _MB
             ),
         )
         listening = _listen(station.console)

@@ -257,6 +257,13 @@ def test_an_export_that_cannot_be_says_why_and_is_nobody_elses(
     looking.close()
     other = _context(chromium, station, Role.OPERATOR, base_url=station.console.url)
     assert other.request.get("/api/exports").json() == []
+    picks, ours = "/api/exports/picks?product=bracket&camera=top", {"Origin": station.console.url}
+    assert other.request.post(picks, headers=ours).status == 403
+    begun = page.request.post(picks, headers=ours).json()
+    until(lambda: page.request.get(f"/api/exports/{begun['id']}").json()["standing"]["ended"], station.console.said)
+    ended = page.request.get(f"/api/exports/{begun['id']}").json()["standing"]
+    assert "no good image is picked" in ended["fault"]
+    assert not list((station.console.home.path / "exports-under-way").iterdir()), "nothing is left of one that failed"
     assert other.request.get(f"/api/exports/{listed[0]['id']}/file").status == 404
     other.close()
     own = f"/api/exports/{listed[0]['id']}"
