@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which the colour-blind tell apart; good parts are always the first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 _BINS = 40
+_LETTER_PT, _LINE_PT = 5.0, 8.0  # of small letters
 
 
 def scores(evaluation: Evaluation) -> Figure:
@@ -59,18 +60,20 @@ def trade_off(found: TradeOff, cost: str) -> Figure:
     beaten = [point for point in found.points if point.name not in found.pareto]
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    costs = [point.cost for point in found.points]
+    axes.xaxis.set_minor_formatter("{x:g}" if max(costs) < 10 * min(costs) else "")
+    axes.margins(x=0.12)
     axes.step([p.cost for p in front], [100 * p.accuracy for p in front], where="post", color=COLOURS[0], linewidth=1)
     for points, filled, label in ((front, COLOURS[0], "beaten by none"), (beaten, "none", "beaten")):
         places = [p.cost for p in points], [100 * p.accuracy for p in points]
         axes.plot(*places, "o", color=COLOURS[0], markerfacecolor=filled, label=label)
     if found.trend:
-        ends = [min(p.cost for p in found.points), max(p.cost for p in found.points)]
+        ends = [min(costs), max(costs)]
         heights = [100 * found.trend.at(end) for end in ends]
         axes.plot(ends, heights, "--", color=COLOURS[1], linewidth=1, label="trend")
     label_points(axes, [p.name for p in found.points], [(p.cost, 100 * p.accuracy) for p in found.points])
     axes.set(xlabel=cost, ylabel="image AUROC, %")
-    axes.legend(fontsize="small", frameon=False, loc="lower right")
+    axes.legend(fontsize="small", frameon=False, loc="best")
     return figure
 
 
@@ -104,6 +107,15 @@ def new(width_in: float, height_in: float) -> tuple[Figure, Axes]:
 
 
 def label_points(axes: Axes, names: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
-    """Write names beside points."""
-    for name, place in zip(names, places, strict=True):
-        axes.annotate(name, place, xytext=(4, 3), textcoords="offset points", fontsize="x-small", rotation=30)
+    """Write names beside points; where it is crowded, below one another with a line to the point."""
+    axes.autoscale_view()
+    written: list[tuple[float, float, float]] = []  # left, right and height of each name, in points
+    for name, place in sorted(zip(names, places, strict=True), key=lambda one: (-one[1][1], one[1][0])):
+        left, height = axes.transData.transform(place) * 72 / axes.figure.dpi
+        right, down = left + _LETTER_PT * len(name), 0.0
+        while any(left < end and start < right and abs(height - down - at) < _LINE_PT for start, end, at in written):
+            down += _LINE_PT
+        written.append((left, right, height - down))
+        line = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.5"} if down else None
+        offset = (6, 3 - down)
+        axes.annotate(name, place, xytext=offset, textcoords="offset points", fontsize="x-small", arrowprops=line)
