@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -53,6 +54,7 @@ _REMEMBERED = 10_000
 _PAUSE_S = 0.03
 _RETRY_NS = 500_000_000
 _TIMEOUT_S = 1.0
+_COUNT = re.compile(rb"[0-9]{1,18}")  # of parts; another program may have put anything there
 UNSEEN = "UNSEEN"
 _COUNTED = (*(judgement.value for judgement in Judgement), *(outcome.value for outcome in GateOutcome), UNSEEN)
 
@@ -284,7 +286,7 @@ def _counted(redis: Redis, keys: Keys, run: str) -> Counter[str]:
     if found.get(b"run") != run.encode():
         return Counter()
     counts = {name: found.get(name.encode(), b"") for name in _COUNTED}
-    return Counter({name: int(count) for name, count in counts.items() if count.isdigit()})
+    return Counter({name: int(count) for name, count in counts.items() if _COUNT.fullmatch(count)})
 
 
 def _counted_as(message: Verdict | GateReport) -> str:

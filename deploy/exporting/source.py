@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from storage.store import Store
 _AT_ONCE = 200  # parts whose labels are asked for together
 _SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
 _UNSAFE_START = re.compile(r"^[.~-]")
+_LONGEST = 108  # bytes: two of them make a picture's name, which may have 255, and a Korean letter takes 9
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,12 @@ def store_of(home: Home) -> Store | None:
 
 
 def file_name(text: str) -> str:
-    """Return a name that a file may have on any system, a different one for every text."""
-    safe = quote(text, safe=" +,=@()")
-    return _UNSAFE_START.sub(lambda start: f"%{ord(start[0]):02X}", safe)
+    """Return a name that a file may have, of `_LONGEST` bytes at most, a different one for every text."""
+    safe = _UNSAFE_START.sub(lambda start: f"%{ord(start[0]):02X}", quote(text, safe=" +,=@()"))
+    if len(safe) <= _LONGEST:
+        return safe
+    mark = f"%.{hashlib.sha256(text.encode()).hexdigest()[:16]}"  # no shorter text has a name with a %. in it
+    return safe[: _LONGEST - len(mark)] + mark
 
 
 def picture_stem(ref: ImageRef) -> str:

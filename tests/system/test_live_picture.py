@@ -158,11 +158,12 @@ def test_foreign_keys_at_our_places_cost_only_themselves(servers: Servers, redis
 
 
 def test_counters_that_make_no_sense_are_begun_anew(servers: Servers, redis: Redis) -> None:
-    redis.hset("andon:st:counters", mapping={"run": "r1", "PASS": "many", "REJECT": "3", b"\xff": "1"})
+    counters = {"run": "r1", "PASS": "many", "FAULT": "9" * 5000, "REJECT": "3", b"\xff": "1"}
+    redis.hset("andon:st:counters", mapping=counters)
     with live(servers) as made:
         made.show(1)
         until(made.reader.parts)
-        assert redis.hmget("andon:st:counters", "PASS", "REJECT") == [b"1", b"3"]
+        assert redis.hmget("andon:st:counters", "PASS", "FAULT", "REJECT") == [b"1", b"0", b"3"]
 
 
 def test_password_that_is_asked_for_is_named(servers: Servers, redis: Redis) -> None:

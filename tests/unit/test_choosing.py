@@ -7,7 +7,7 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.errors import InputError
@@ -114,11 +114,14 @@ def test_tables_command_no_terminal_and_colour_only_there(monkeypatch: pytest.Mo
 
 
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=40))
+@example("균" * 64, "균" * 63)  # as long as a defect class may be: 576 bytes, quoted
+@example("a" * 108, "a" * 109)
 def test_names_of_files_stay_in_their_folder_and_apart(one: str, other: str) -> None:
     name = file_name(one)
     assert "/" not in name
     assert "\x00" not in name
     assert name not in {".", ".."}
+    assert len(name) <= 108  # two of them, and what is between and behind, in 255 bytes
     assert (name == file_name(other)) == (one == other)
 
 
