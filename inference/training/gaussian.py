@@ -64,8 +64,8 @@ def gaussian(vectors: Tensor, noise: float | Tensor = LEAST_VARIANCE) -> Gaussia
 
     The covariance is shrunk towards a multiple of the identity by as much as minimises its expected squared error. That
     makes it invertible however few vectors there are (Ledoit and Wolf, "A well-conditioned estimator for
-    large-dimensional covariance matrices", J. Multivariate Analysis 2004). The variance `noise` is added to each, or each
-    of (D,) to its own.
+    large-dimensional covariance matrices", J. Multivariate Analysis 2004). The variance `noise` is added to each, or
+    each of (D,) to its own.
     """
     wide = vectors.to(torch.float64)
     count, dimensions = wide.shape[-2:]
