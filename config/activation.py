@@ -40,6 +40,29 @@ def adopt(home: Home, wanted: Adopt, content: str) -> Recipes:
     return answer
 
 
+class Adopting:
+    """Ask for a content to be put in force, and look for the answer now and then: workers may have a bundle to open."""
+
+    def __init__(self, home: Home, wanted: Adopt, content: str) -> None:
+        """Ask; nothing waits."""
+        self._asking = bus.Bus(home.keys())
+        self._socket = self._asking.connect(zmq.DEALER, home.endpoint("requests"))
+        bus.send(self._socket, wanted, (content.encode(),))
+
+    def answer(self) -> Recipes | None:
+        """Return the answer, with its problem if there is one; None while there is none."""
+        if not self._socket.poll(0):
+            return None
+        answer, _ = decode(self._socket.recv_multipart())
+        if not isinstance(answer, Recipes):
+            raise ServiceError(f"the decision stage answered with {answer.kind}, not {Recipes.kind}")
+        return answer
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._asking.close()
+
+
 def _ask(home: Home, question: Activate | Adopt, *payload: bytes) -> Recipes:
     asking = bus.Bus(home.keys())
     try:

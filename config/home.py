@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from config.schedule import Schedule
 from config.station import Station
 from config.versions import Versions
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -112,6 +114,13 @@ class Home:
         if (start.run_id, start.boot_id) != (run.run_id, _boot_id()):
             return None
         return Schedule(simulation, start.start_ns, run.parts, self.holds().read())
+
+    def bundle(self, digest: str) -> Path | None:
+        """Return where a bundle lies that was put into this machine's `bundles` under its digest; None: nowhere."""
+        name = digest.removeprefix("sha256:")
+        if not _DIGEST.fullmatch(name):
+            return None
+        return next(iter(sorted((self.path / "bundles").glob(f"*-{name}.andon"))), None)
 
     def holds(self) -> Holds:
         """Return what tells when the simulated belt of this run was held."""

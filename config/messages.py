@@ -163,7 +163,7 @@ class Loss(Message, frozen=True, kw_only=True):
 class Frame(Message, frozen=True, kw_only=True):
     """One camera's image of a part (ingest → inference); payload: the pixels, unless they lie in a slot."""
 
-    kind: ClassVar[str] = "frame/2"
+    kind: ClassVar[str] = "frame/3"
     frame_id: str
     part_id: str
     camera: str
@@ -172,16 +172,18 @@ class Frame(Message, frozen=True, kw_only=True):
     pixel_format: PixelFormat
     trigger_ns: Int64
     deadline_ns: Int64
+    bundle: str | None = None  # digest of the one that is to judge it; None: the recipe pins none
     slot: Slot | None = None
 
 
 class Credit(Message, frozen=True, kw_only=True):
     """How many frames a worker takes from one camera at a time (inference → ingest)."""
 
-    kind: ClassVar[str] = "credit/1"
+    kind: ClassVar[str] = "credit/2"
     worker: str
     capacity: Count
     shares_memory: bool
+    bundles: tuple[str, ...] | None = None  # digests that it has open; None: it does not say
     sent_ns: Int64 = 0  # monotonic, the worker's; without shared memory a Clock is the answer
 
 
@@ -191,6 +193,29 @@ class Clock(Message, frozen=True, kw_only=True):
     kind: ClassVar[str] = "clock/1"
     asked_ns: Int64  # monotonic, the worker's: when it had sent the Credit
     now_ns: Int64  # monotonic, the grabber's
+
+
+class Bundles(Message, frozen=True, kw_only=True):
+    """Which bundles a worker is to have open, by digest (ingest → inference), in answer to its Credit.
+
+    Decision says so in its Job; of two that differ the one of the higher epoch, then revision, counts.
+    """
+
+    kind: ClassVar[str] = "bundles/1"
+    epoch: int
+    revision: Count
+    wanted: tuple[str, ...]
+
+
+class Holding(Message, frozen=True, kw_only=True):
+    """Which bundles a worker has open, and which it cannot open and why (inference → decision)."""
+
+    kind: ClassVar[str] = "holding/1"
+    worker: str
+    pid: Int32
+    bundles: tuple[str, ...]
+    opening: str | None = None
+    refused: dict[str, str] = {}
 
 
 class Answered(Message, frozen=True, kw_only=True):
@@ -232,13 +257,34 @@ class Enlist(Message, frozen=True, kw_only=True):
     workers: Count
 
 
-class Job(Message, frozen=True, kw_only=True):
-    """The recipe that counts from now on (decision → ingest); a new `epoch` is a restarted decision stage."""
+class Stamp(Group, frozen=True, kw_only=True):
+    """By which bundle each camera's view is judged of parts whose sequence is below `before`; None: of all others."""
 
-    kind: ClassVar[str] = "job/1"
+    before: Count | None = None
+    bundles: dict[str, str]  # camera -> digest; a view that pins none is not among them
+
+
+class Job(Message, frozen=True, kw_only=True):
+    """The recipe that counts from now on (decision → ingest); a new `epoch` is a restarted decision stage.
+
+    The first of `stamps` that a part's sequence is below says its bundles: so all cameras change at the same part.
+    """
+
+    kind: ClassVar[str] = "job/2"
     epoch: int
     recipe: str
     deadline_ms: int
+    stamps: tuple[Stamp, ...] = ()
+    revision: Count = 0  # of what follows
+    bundles: tuple[str, ...] = ()  # that parts are judged by: a worker without one of them gets no frame
+    wanted: tuple[str, ...] = ()  # that workers are to open besides
+
+    def bundle(self, camera: str, sequence: int) -> str | None:
+        """Return the digest of the bundle that judges a view; None where the recipe pins none."""
+        for stamp in self.stamps:
+            if stamp.before is None or sequence < stamp.before:
+                return stamp.bundles.get(camera)
+        return None
 
 
 class Expose(Message, frozen=True, kw_only=True):
@@ -251,6 +297,7 @@ class Expose(Message, frozen=True, kw_only=True):
     trigger_ns: Int64  # monotonic
     trigger_time_ns: UnixNs
     deadline_ns: Int64  # monotonic
+    bundles: dict[str, str] = {}  # camera -> digest, as in a Stamp
 
 
 class View(Group, frozen=True, kw_only=True):
@@ -513,6 +560,8 @@ AnyMessage = (
     | Frame
     | Credit
     | Clock
+    | Bundles
+    | Holding
     | Answered
     | Predictions
     | Enlist

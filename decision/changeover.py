@@ -10,15 +10,18 @@ that is under way. Files and disks are the business of RecipeFiles' thread; the 
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from config import bus, events
-from config.messages import Activate, Adopt, AnyMessage, Event
+from config.messages import Activate, Adopt, AnyMessage, Event, Holding
 from config.versions import Choice
 from decision.alarms import Alarms
+from decision.opening import Openings
 from decision.recipefiles import Adopted, Adoption, Chosen, RecipeFiles, Refused, Taken
 from decision.recipes import Recipes
 from decision.rules import Rules
@@ -44,7 +47,9 @@ class Changeover:
         active = choice.recipe if choice else station.recipe
         self.recipes = Recipes(rules, active, counters, epoch=time.time_ns())
         self._station = station
-        self._files = RecipeFiles(station.recipes, versions, rules)
+        self._files = RecipeFiles(station.recipes, versions, rules, home.bundle)
+        self._openings = Openings()
+        self._waiting: Adoption | None = None  # for workers to open what it names
         self._alarms = Alarms(station.station, counters, severity="WARNING")
         self._told: set[str] = set()  # recipes that the alarm, as it was told, is about
         self._happened: list[Event] = []
@@ -103,7 +108,31 @@ class Changeover:
                     if rules is not None:
                         self._tell("recipe_version", f"{self.recipes.take(wanted.name, rules)}; by {wanted.by}")
                         self._announce()
+                    if self._waiting is None:
+                        self._want(frozenset(), time.monotonic_ns())
                     bus.send(self._people, self.recipes.lines(failed), to=wanted.peer)
+
+    def from_worker(self, message: Holding, now_ns: int) -> None:
+        """Take note of what a worker has open."""
+        self._openings.take(message, now_ns)
+
+    def tick(self, now_ns: int, workers: int) -> None:
+        """Go on with what waits for the `workers` that cameras have; have bundles closed that judge no part."""
+        if self.recipes.retire(now_ns):
+            self._announce()
+        wanted = self._waiting
+        if wanted is None:
+            return
+        done, problem = self._openings.outcome(now_ns, workers)
+        if not done:
+            return
+        self._waiting = None
+        if problem is None:
+            self._files.adopt(wanted)  # what it names stays wanted until it is in force
+            return
+        self._want(frozenset(), now_ns)
+        self._tell("bundle_refused", f"{wanted.name}: {problem}; wanted by {wanted.by}")
+        bus.send(self._people, self.recipes.lines(problem), to=wanted.peer)
 
     def events(self) -> list[Event]:
         """Return what people should know of, and did not yet."""
@@ -123,7 +152,21 @@ class Changeover:
         if problem:
             bus.send(self._people, self.recipes.lines(problem), to=peer)
             return
-        self._files.adopt(Adoption(message.recipe, payload[0], message.based_on, message.by, peer))
+        others = frozenset(_bundles(payload[0])) - frozenset(self.recipes.bundles)
+        wanted = Adoption(message.recipe, payload[0], message.based_on, message.by, peer, others)
+        if not others:
+            earlier = frozenset(_bundles(payload[0]))  # still open, such as the one before the last release
+            self._files.adopt(replace(wanted, opened=earlier))
+        elif self._waiting is not None:
+            bus.send(self._people, self.recipes.lines("the workers are opening other bundles: try again"), to=peer)
+        else:
+            self._waiting = replace(wanted, opened=frozenset(_bundles(payload[0])))
+            self._want(others, time.monotonic_ns())
+
+    def _want(self, bundles: frozenset[str], now_ns: int) -> None:
+        self._openings.want(bundles, now_ns)
+        self.recipes.want(tuple(sorted(bundles)))
+        self._announce()
 
     def _switch(self, name: str, by: str) -> None:
         before = self.recipes.active
@@ -133,3 +176,15 @@ class Changeover:
 
     def _tell(self, name: str, detail: str) -> None:
         self._happened.append(events.happened(self._station.station, _SERVICE, name, "INFO", detail))
+
+
+def _bundles(content: bytes) -> Iterator[str]:
+    """Yield the bundles that a recipe's content pins; nothing where it is no recipe, which is told later."""
+    try:
+        said = json.loads(content)
+    except (ValueError, RecursionError):
+        return
+    views = said.get("views") if isinstance(said, dict) else None
+    for view in views.values() if isinstance(views, dict) else ():
+        if isinstance(view, dict) and isinstance(view.get("bundle_digest"), str):
+            yield view["bundle_digest"]

@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from config import recipe
 from config.errors import ConfigurationError
 from config.log import logger
 from config.mailbox import Mailbox
+from config.recipe import Recipe
 from config.versions import Choice, Versions
 from decision import realtime, successor
 from decision.rules import Rules
@@ -73,6 +74,7 @@ class Adoption:
     based_on: str
     by: str
     peer: bytes
+    opened: frozenset[str] = frozenset()  # bundles that every worker has open for it
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,15 @@ class _File:
 class RecipeFiles:
     """Watch the files of some recipes; all methods are for the loop's thread and none waits, but `close` (0.2 s)."""
 
-    def __init__(self, paths: Mapping[str, Path], versions: Versions, in_force: Mapping[str, Rules]) -> None:
-        """Name the files; `versions` is written by this thread alone."""
+    def __init__(
+        self,
+        paths: Mapping[str, Path],
+        versions: Versions,
+        in_force: Mapping[str, Rules],
+        bundle: Callable[[str], Path | None] = lambda _: None,
+    ) -> None:
+        """Name the files; `versions` is written by this thread alone; `bundle` finds a file of the station's folder."""
+        self._bundle = bundle
         self._files = {
             name: _File(path, in_force[name], passed_over=versions.instead_of(name)) for name, path in paths.items()
         }
@@ -188,15 +197,29 @@ class RecipeFiles:
             raise ConfigurationError(f"{file.path}: says something that is not in force, or not yet: mend it first")
         known = self._versions.known(wanted.name)
         one = self._versions.made(wanted.content.decode(errors="replace"), like=before.recipe)
+        one = self._with_bundles(one, before.recipe, wanted.opened)
         if recipe.digest(recipe.content(one)) not in known:
             one = one.model_copy(update={"version": max([before.recipe.version, *known.values()]) + 1})
         own = self._versions.copy(one)
         rules = Rules.load(own)
-        successor.check(before.recipe, own, rules.digest, known)
+        successor.check(before.recipe, own, rules.digest, known, wanted.opened)
         rules.warm(before)
         self._versions.adopt(wanted.name, own, instead_of=said)
         file.rules, file.passed_over = rules, said
         return rules
+
+    def _with_bundles(self, one: Recipe, before: Recipe, opened: frozenset[str]) -> Recipe:
+        """Return the recipe with the files of bundles that `before` does not name."""
+        views = dict(one.views)
+        for camera, view in one.views.items():
+            known = {each.bundle_digest: each.bundle for each in before.views.values()}
+            if view.bundle_digest is None or view.bundle_digest not in opened:
+                continue
+            path = known.get(view.bundle_digest) or self._bundle(view.bundle_digest)
+            if path is None:
+                raise ConfigurationError(f"views.{camera}.bundle_digest: no file of {view.bundle_digest} is here")
+            views[camera] = view.model_copy(update={"bundle": path})
+        return one.model_copy(update={"views": views})
 
     def _look(self, name: str, file: _File, now_ns: int) -> None:
         stamp = _stamp(file)

@@ -6,14 +6,29 @@ trigger names, in the version that was in force when the trigger came; what come
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from config import messages
 from config.log import Condition, logger
-from config.messages import Job, RecipeLine
+from config.messages import Job, RecipeLine, Stamp
 from config.recipe import Recipe
 from decision.rules import Rules
+
+_AHEAD_NS = 300_000_000  # so long before the first part of another bundle the cameras are told of it
+_AHEAD_PARTS = 2  # that may have been triggered already and are not known of here
+_RETIRED_NS = 5_000_000_000  # after that part, besides the deadline: nothing is judged by the earlier bundle any more
+_INTERVALS = 16
+
+
+@dataclass
+class _Earlier:
+    """What parts below a sequence are still judged by."""
+
+    before: int
+    rules: Rules
+    passed_ns: int | None = None  # when the first part of that sequence or above came
 
 
 class Recipes:
@@ -29,6 +44,12 @@ class Recipes:
         self._epoch = epoch
         self._unknown_job = Condition("unknown_job", counters)
         self.plc_job = 0  # that the PLC asks for
+        self._earlier: dict[str, list[_Earlier]] = {}  # by recipe, the oldest first
+        self._wanted: tuple[str, ...] = ()
+        self._revision = 1
+        self._last = -1  # sequence
+        self._last_ns = 0
+        self._intervals_ns: deque[int] = deque(maxlen=_INTERVALS)
 
     @property
     def recipe(self) -> Recipe | None:
@@ -40,7 +61,61 @@ class Recipes:
         """What the cameras are told."""
         # Without a recipe the cameras keep stamping the last one; their triggers are judged UNKNOWN_RECIPE here.
         name = self.active or self._stamped
-        return Job(epoch=self._epoch, recipe=name, deadline_ms=self._rules[name].recipe.deadline_ms)
+        earlier = self._earlier.get(name, ())
+        return Job(
+            epoch=self._epoch,
+            recipe=name,
+            deadline_ms=self._rules[name].recipe.deadline_ms,
+            stamps=(
+                *(Stamp(before=one.before, bundles=one.rules.bundles) for one in earlier),
+                Stamp(bundles=self._rules[name].bundles),
+            ),
+            revision=self._revision,
+            bundles=self.bundles,
+            wanted=self._wanted,
+        )
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """The bundles that parts are judged by, by digest."""
+        all_rules = [*self._rules.values(), *(one.rules for steps in self._earlier.values() for one in steps)]
+        return tuple(sorted({digest for rules in all_rules for digest in rules.bundles.values()}))
+
+    def want(self, bundles: tuple[str, ...]) -> None:
+        """Have workers open these bundles besides those that parts are judged by."""
+        if bundles != self._wanted:
+            self._wanted = bundles
+            self._revision += 1
+
+    def see(self, sequence: int, now_ns: int) -> None:
+        """Take note of a part that is triggered: how many may come in a moment follows from that."""
+        if sequence <= self._last:
+            return
+        if self._last >= 0:
+            self._intervals_ns.append((now_ns - self._last_ns) // (sequence - self._last))
+        self._last, self._last_ns = sequence, now_ns
+        for steps in self._earlier.values():
+            for one in steps:
+                if one.passed_ns is None and sequence >= one.before:
+                    one.passed_ns = now_ns
+
+    def retire(self, now_ns: int) -> bool:
+        """Forget earlier versions that no open part is judged by; return whether workers may close a bundle."""
+        before = self.bundles
+        for name, steps in list(self._earlier.items()):
+            kept = [
+                one
+                for one in steps
+                if one.passed_ns is None
+                or now_ns - one.passed_ns < _RETIRED_NS + one.rules.recipe.deadline_ms * 1_000_000
+            ]
+            self._earlier[name] = kept
+            if not kept:
+                del self._earlier[name]
+        if self.bundles == before:
+            return False
+        self._revision += 1
+        return True
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -52,8 +127,12 @@ class Recipes:
         """The recipe that the PLC asks for, empty for an unknown one; None while it asks for none."""
         return self.of_job(self.plc_job)[0] if self.plc_job else None
 
-    def rules(self, name: str) -> Rules | None:
-        """Return what a part that is triggered now for this recipe is judged by."""
+    def rules(self, name: str, sequence: int | None = None) -> Rules | None:
+        """Return what a part that is triggered now for this recipe is judged by; without a sequence, what is newest."""
+        if sequence is not None:
+            for one in self._earlier.get(name, ()):
+                if sequence < one.before:
+                    return one.rules
         return self._rules.get(name)
 
     def find(self, name: str) -> Recipe | None:
@@ -94,11 +173,20 @@ class Recipes:
         self._change(name, by=by)
 
     def take(self, name: str, rules: Rules) -> str:
-        """Put a new version in force and say so."""
+        """Put a new version in force and say so; where its bundles are others, from a part on that is soon to come."""
         before, self._rules[name] = self._rules[name], rules
+        since = 0
+        if before.bundles != rules.bundles:
+            since = self._last + 1 + _AHEAD_PARTS
+            if self._intervals_ns:
+                since += -(-_AHEAD_NS // max(1, min(self._intervals_ns)))
+            self._earlier.setdefault(name, []).append(_Earlier(since, before))
+            self._revision += 1
         self._counters["recipe_versions"] += 1
         was, now = before.recipe.version, rules.recipe.version
         detail = f"{name}: version {now}, {rules.digest}, is in force; before: version {was}, {before.digest}"
+        if since:
+            detail += f"; other bundles, from part {since} on"
         logger().info("recipe version", detail=detail)
         return detail
 

@@ -52,6 +52,12 @@ class Rules:
                 zones.cells(map_shape, frame)
 
     @cached_property
+    def bundles(self) -> dict[str, str]:
+        """The bundle of each view that pins one, by digest."""
+        views = self.recipe.views.items()
+        return {camera: view.bundle_digest for camera, view in views if view.bundle_digest is not None}
+
+    @cached_property
     def limits(self) -> dict[str, tuple[Limits, ...]]:
         """The limits of each view: its own, then its zones'."""
         return {camera: view.limits() for camera, view in self.recipe.views.items()}

@@ -31,6 +31,7 @@ from config.messages import (
     Enlist,
     Expose,
     GateReport,
+    Holding,
     Loss,
     Predictions,
     Reason,
@@ -157,6 +158,7 @@ class Decision(Service):
         if now_ns < self._every_ns:
             return
         self._every_ns = now_ns + _EVERY_NS
+        self._changeover.tick(now_ns, max((workers for workers, _ in self._cameras.values()), default=0))
         if self._docket.dropped:
             self.counters["answers_without_trigger"] = self._docket.dropped
         self._records.tick(now_ns)
@@ -240,9 +242,10 @@ class Decision(Service):
             trigger_ns=part.trigger_ns,
             trigger_time_ns=time.time_ns() - (time.monotonic_ns() - part.trigger_ns),
             deadline_ns=part.trigger_ns + (recipe.deadline_ms * 1_000_000 if recipe else 0),
+            bundles=rules.bundles if (rules := self._recipes.rules(name, part.sequence)) else {},
         )
         views = tuple(recipe.views) if recipe else ()
-        fields = {field: getattr(expose, field) for field in expose.__struct_fields__}
+        fields = {field: getattr(expose, field) for field in expose.__struct_fields__ if field != "bundles"}
         self.counters["parts_triggered"] += 1
         self._admit(Trigger(**fields, station=self._station.station, camera="", views=views))
         self._exposures.begin(part_id, part.sequence, views, again=again)
@@ -258,7 +261,8 @@ class Decision(Service):
         """Open a part; one that comes while the station is to take none is a FAULT at once."""
         if self._gates:
             self._gates.expect(trigger.sequence, trigger.part_id, trigger.trigger_ns)
-        rules = self._recipes.rules(trigger.recipe)
+        rules = self._recipes.rules(trigger.recipe, trigger.sequence)
+        self._recipes.see(trigger.sequence, time.monotonic_ns())
         if trigger.part_id in self._docket or self._controls.takes():
             self._controls.taken(trigger.part_id)
             self._docket.trigger(trigger, rules)
@@ -277,6 +281,9 @@ class Decision(Service):
     def _from_worker(self, message: AnyMessage, payload: list[Buffer], _peer: bytes) -> None:
         if isinstance(message, Loss):
             self._answer(message.part_id, message.camera, message)
+        elif isinstance(message, Holding):
+            self._changeover.from_worker(message, time.monotonic_ns())
+            return
         elif isinstance(message, Predictions):
             self.counters["predictions"] += len(message.each)
             maps = _maps(message, payload)

@@ -1,19 +1,23 @@
-"""A lesson's bundle comes into force: the recipe's next version, taken while nobody judges, whole or not at all.
+"""A lesson's bundle comes into force: the recipe's next version, while the line runs, whole or not at all.
 
-The workers have loaded the bundles that they judge by, so cameras, workers and decision stage are stopped and started
-again, some seconds; servers, storage and console go on. Parts that come meanwhile get their verdict, FAULT, and the
-gate rests at reject. What does not come up again is taken back, and what was in force before judges on.
+    lesson --RELEASING--> bundle into HOME/bundles --Adopt--> decision --Job--> cameras --Bundles--> workers
+    lesson <--RELEASED, or back and why-- Recipes <-- decision <--Holding: open, or refused and why--┘
+
+No process is stopped: the workers open the bundle beside the one in force, then decision takes the version from one
+part on. What any worker cannot open changes nothing.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from config import files, recipe
-from config.errors import AndonError, ConfigurationError, InputError, ServiceError, StoreError
+from config import activation, files, recipe
+from config.errors import AndonError, InputError, StoreError
 from config.lessons import SWITCHING, Lesson, Lessons, Release, State
+from config.messages import Adopt
 from decision.rules import Rules
 from deploy import registry, stations
 from inference.bundle import Bundle
@@ -25,60 +29,99 @@ if TYPE_CHECKING:
     from config.home import Home
     from config.recipe import Recipe
     from deploy.logbook import Logbook
-    from deploy.supervisor import Supervisor
 
 _LOOK_NS = 500_000_000
+_ANSWER_NS = 70_000_000_000  # decision gives workers 60 s to open a bundle
+
+
+@dataclass
+class _Asked:
+    """What the decision stage was asked for."""
+
+    lesson: Lesson
+    wanted: Recipe
+    question: activation.Adopting
+    until_ns: int
 
 
 class Releasing:
     """Do what lessons wait for that wait for another version of their recipe."""
 
-    def __init__(
-        self, supervisor: Supervisor, home: Home, judging: list[str], ready_within_s: float, url: str, logbook: Logbook
-    ) -> None:
-        """`judging` names the processes that are started anew with a version, which must be ready in time."""
-        self._supervisor = supervisor
+    def __init__(self, home: Home, url: str, logbook: Logbook) -> None:
+        """`url` is the database's, for the library."""
         self._home = home
-        self._judging = judging
-        self._ready_within_s = ready_within_s
         self._url = url
         self._logbook = logbook
         self._lessons = Lessons(home.path, home.runtime)
         self._due_ns = 0
+        self._asked: _Asked | None = None
 
     def look(self, now_ns: int) -> None:
         """Look twice a second whether something is to be released, and do it."""
         if now_ns < self._due_ns:
             return
-        for lesson in self._lessons.all():
-            if lesson.state in SWITCHING:
-                self._switch(lesson)
+        if self._asked is not None:
+            self._conclude(self._asked, now_ns)
+        waiting = [lesson for lesson in self._lessons.all() if lesson.state in SWITCHING]
+        if waiting and self._asked is None:
+            self._begin(waiting[-1])  # who came first is served first
         self._due_ns = time.monotonic_ns() + _LOOK_NS
 
-    def _switch(self, lesson: Lesson) -> None:
+    def _begin(self, lesson: Lesson) -> None:
+        """Ask the decision stage for the version that the lesson waits for."""
         release = lesson.release
         try:
             if release is None:
                 raise InputError(f"lesson {lesson.id}: says nothing of what is to be released")
-            if self._home.read_station().workers.listen is not None:
-                raise InputError(
-                    "workers of other machines have loaded their own files: put the bundle there and into the recipe's "
-                    "file, and start station and workers again"
-                )
             before = self._home.read_recipes()[lesson.recipe]
-            wanted = self._new(lesson, release, before) if lesson.state is State.RELEASING else self._old(release)
-            self._logbook.say(f"{lesson.recipe}: version {wanted.version} comes into force, by {release.by}")
-            self._put(lesson.recipe, wanted, before)
+            if lesson.state is State.RELEASING:
+                self._keep_all(before)
+                wanted = self._new(lesson, release, before)
+            else:
+                wanted = self._old(release, before)
+            content = recipe.content(wanted)
+            based_on = recipe.digest(recipe.content(before))
+            self._logbook.say(f"{lesson.recipe}: version {wanted.version} is to come into force, by {release.by}")
+            question = Adopt(recipe=lesson.recipe, based_on=based_on, by=release.by)
+            asked = activation.Adopting(self._home, question, content)
         except (AndonError, OSError, KeyError) as error:
-            self._logbook.say(f"lesson {lesson.id}: not in force: {error}", "warning")
-            back = State.FITTED if lesson.state is State.RELEASING else State.RELEASED
-            self._settle(lesson, back, detail=f"not in force: {error}")
+            self._refuse(lesson, str(error))
             return
-        if lesson.state is State.RELEASING:
-            update = release.model_copy(update={"version": wanted.version})
+        self._asked = _Asked(lesson, wanted, asked, time.monotonic_ns() + _ANSWER_NS)
+
+    def _conclude(self, asked: _Asked, now_ns: int) -> None:
+        """Tell the lesson what became of it, once that is known."""
+        lesson, wanted = asked.lesson, asked.wanted
+        try:
+            answer = asked.question.answer()
+            problem = answer.problem if answer else None
+            if answer is None and now_ns < asked.until_ns:
+                return
+            if answer is None:  # the decision stage may have ended amid it: its disk says what counts
+                found = self._home.read_recipes()[lesson.recipe]
+                if recipe.digest(recipe.content(found)) != recipe.digest(recipe.content(wanted)):
+                    problem = "the decision stage did not answer"
+        except (AndonError, OSError) as error:
+            problem = str(error)
+        asked.question.close()
+        self._asked = None
+        if problem is not None:
+            self._refuse(lesson, problem)
+            return
+        if lesson.state is State.RELEASING and lesson.release:
+            update = lesson.release.model_copy(update={"version": wanted.version})
             self._settle(lesson, State.RELEASED, release=update)
         else:
             self._settle(lesson, State.FITTED, detail=f"version {wanted.version} is in force again", release=None)
+        try:
+            registry.register(self._home, self._url)
+        except StoreError as error:  # as at the next start; until then a replay has to wait
+            self._logbook.say(f"the library has to wait for a bundle: {error}", "warning")
+
+    def _refuse(self, lesson: Lesson, why: str) -> None:
+        self._logbook.say(f"lesson {lesson.id}: not in force: {why}", "warning")
+        back = State.FITTED if lesson.state is State.RELEASING else State.RELEASED
+        self._settle(lesson, back, detail=f"not in force: {why}")
 
     def _new(self, lesson: Lesson, release: Release, before: Recipe) -> Recipe:
         """Return the recipe's next version, its bundle in the station's folder; raise for what is wrong with it."""
@@ -109,37 +152,47 @@ class Releasing:
         bundle = Bundle.open(made, TrustStore.load(extra=stations.DEMO_KEYS))
         if bundle.digest != lesson.bundle_digest:
             raise InputError(f"{made}: is {bundle.digest}, the lesson's is {lesson.bundle_digest}")
-        path = self._home.path / "bundles" / f"{bundle.manifest.name}-{bundle.digest.removeprefix('sha256:')}.andon"
-        path.parent.mkdir(exist_ok=True)
-        files.write(path, made.read_bytes())
-        return path
+        before = Bundle.open(
+            self._home.read_recipes()[lesson.recipe].views[lesson.camera].bundle,
+            TrustStore.load(extra=stations.DEMO_KEYS),
+        )
+        if bundle.manifest.pixel_format is not before.manifest.pixel_format:
+            raise InputError(
+                f"{bundle.title}: takes {bundle.manifest.pixel_format}, the camera gives {before.manifest.pixel_format}"
+            )
+        return self._keep(made, bundle)
 
-    def _old(self, release: Release) -> Recipe:
+    def _keep(self, path: Path, bundle: Bundle) -> Path:
+        """Put a bundle where workers find it by its digest."""
+        known = self._home.bundle(bundle.digest)
+        if known is not None and known.read_bytes() == path.read_bytes():
+            return known
+        kept = self._home.path / "bundles" / f"{bundle.manifest.name}-{bundle.digest.removeprefix('sha256:')}.andon"
+        kept.parent.mkdir(exist_ok=True)
+        files.write(kept, path.read_bytes())
+        return kept
+
+    def _keep_all(self, before: Recipe) -> None:
+        """Keep the bundles in force as well: to go back, and for a worker that dies amid the change."""
+        for camera, bundle in stations.bundles_of(before, TrustStore.load(extra=stations.DEMO_KEYS)).items():
+            if before.views[camera].bundle_digest is None:
+                raise InputError(
+                    f"views.{camera}.bundle_digest: the recipe names none: write {bundle.digest} into its file, so "
+                    "that parts before and after the change can be told apart"
+                )
+            self._keep(before.views[camera].bundle, bundle)
+
+    def _old(self, release: Release, before: Recipe) -> Recipe:
+        """Return the version that was in force before the release; raise where its bundles are gone."""
         found = self._home.versions().recipe(release.before)
         views = {
-            camera: view.model_copy(update={"bundle": release.before_bundles[camera]})
+            camera: view.model_copy(update={"bundle": release.before_bundles.get(camera, before.views[camera].bundle)})
             for camera, view in found.views.items()
         }
-        return found.model_copy(update={"views": views})
-
-    def _put(self, name: str, wanted: Recipe, before: Recipe) -> None:
-        """Judge by `wanted`; raise what kept it from it, once the station judges by `before` again."""
-        versions = self._home.versions()
-        of_file = self._home.read_station().read_recipes()[name]
-        instead_of = recipe.digest(recipe.content(of_file))
-        self._supervisor.pause(self._judging)
-        try:
-            versions.adopt(name, wanted, instead_of)
-            self._supervisor.resume(self._judging, self._ready_within_s)
-        except (ConfigurationError, ServiceError, OSError):
-            self._supervisor.pause(self._judging)
-            versions.adopt(name, before, instead_of)
-            self._supervisor.resume(self._judging, self._ready_within_s)
-            raise
-        try:
-            registry.register(self._home, self._url)
-        except StoreError as error:  # as at the next start; until then a replay has to wait
-            self._logbook.say(f"the library has to wait for a bundle: {error}", "warning")
+        old = found.model_copy(update={"views": views})
+        for camera, bundle in stations.bundles_of(old, TrustStore.load(extra=stations.DEMO_KEYS)).items():
+            self._keep(old.views[camera].bundle, bundle)
+        return old
 
     def _settle(self, lesson: Lesson, state: State, **changes: object) -> None:
         self._lessons.change(lesson.id, lambda now: now.to(state, datetime.now(UTC), **changes))

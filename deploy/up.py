@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _INTERRUPTED = 130
-_STARTED_ANEW = ("camera-", "worker-")  # and the decision stage: what has loaded the recipes
 _LOOKING = 10  # nice: who looks on gives way to the line
 _READY_WITHIN_S = 60.0
 _START_IN_NS = 200_000_000
@@ -88,8 +87,7 @@ def up(arguments: argparse.Namespace) -> int:
                     logbook.show("this is the demo: its line, cameras, parts and PLC are simulated")
                 home.write_start(run, time.monotonic_ns() + _START_IN_NS)
                 tally = Tally(home, station, run, database_url)
-                judging = [name for name in supervisor.pids if name == "decision" or name.startswith(_STARTED_ANEW)]
-                releasing = Releasing(supervisor, home, judging, _READY_WITHIN_S, database_url, logbook)
+                releasing = Releasing(home, database_url, logbook)
                 _watch(supervisor, tally, releasing, logbook)
                 summary = _sum_up(supervisor, tally, setup_s, logbook)
                 tally.close()

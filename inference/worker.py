@@ -22,7 +22,19 @@ from config import bus
 from config.errors import BundleError, ConfigurationError, InputError
 from config.handover import Outlet, Taker
 from config.log import Condition, logger
-from config.messages import Answered, AnyMessage, Buffer, Credit, Frame, Loss, Prediction, Predictions, Reason
+from config.messages import (
+    Answered,
+    AnyMessage,
+    Buffer,
+    Bundles,
+    Credit,
+    Frame,
+    Holding,
+    Loss,
+    Prediction,
+    Predictions,
+    Reason,
+)
 from config.messages import Clock as TheirClock
 from config.service import Service
 from inference.appearance import Looks, appearance
@@ -32,6 +44,7 @@ from inference.clock import Clock
 from inference.engine import Engine
 from inference.inputs import Inputs
 from inference.memory import FrameMemory
+from inference.opening import Loaded, Opening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,12 +73,6 @@ class _Waiting:
     offset_ns: int  # of the grabber's clock; what is told of times is told by it
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    engine: Engine
-    costs: Costs  # as measured; a size of frame has its own
-
-
 class Worker(Service):
     """The service of one accelerator, or of some threads of the CPU."""
 
@@ -75,7 +82,12 @@ class Worker(Service):
         self._station = home.read_station()
         self._trust = trust
         self._buckets = self._station.workers.buckets
-        self._engines: dict[tuple[str, str], _Loaded] = {}  # by recipe and camera
+        self._engines: dict[str, Loaded] = {}  # by digest
+        self._paths: dict[str, Path] = {}  # by digest: where its own files have them
+        self._bundles: dict[tuple[str, str], str] = {}  # by recipe and camera, as it began: for frames that name none
+        self._unpinned: set[str] = set()  # which are therefore never closed
+        self._wanted: Bundles | None = None
+        self._opening = Opening(self._load)
         self._products: dict[str, str] = {}  # by recipe
         self._looks = Looks(name, self._station.station)
         device = self._station.workers.device
@@ -91,13 +103,21 @@ class Worker(Service):
 
     def open(self) -> None:
         """Load, prove and warm every bundle, then ask for frames."""
-        engines: dict[Path, _Loaded] = {}
+        engines: dict[Path, Loaded] = {}
         for name, recipe in self.home.read_recipes().items():
             self._products[name] = recipe.product
             for camera, view in recipe.views.items():
                 if view.bundle not in engines:
-                    engines[view.bundle] = self._load(view.bundle)
-                self._engines[name, camera] = engines[view.bundle]
+                    try:
+                        engines[view.bundle] = self._load(view.bundle)
+                    except BundleError as error:
+                        raise ConfigurationError(str(error)) from error  # starting again would not mend the file
+                digest = engines[view.bundle].engine.digest
+                self._engines[digest], self._paths[digest] = engines[view.bundle], view.bundle
+                self._bundles[name, camera] = digest
+                if view.bundle_digest is None:
+                    self._unpinned.add(digest)
+        self.watch(self._opening.fileno(), self._opened)
         self._predictions = Outlet(self.bus, self.home.endpoint("predictions"), self.counters)
         for source, receive in self._predictions.sources.items():
             self.watch(source, receive)
@@ -118,12 +138,16 @@ class Worker(Service):
         if now_ns >= self._credit_due_ns:
             self.counters["credit"] = max(0, self._buckets[-1] * len(self._cameras) - len(self._batcher))
             self._credit_due_ns = now_ns + _CREDIT_NS
+            if self._wanted:  # a camera has said that decision wants to know
+                self._tell_bundles()
+            bundles = tuple(self._engines)
             for camera, taker in self._cameras.items():
                 known = camera not in self._clocks or self._clocks[camera].offset_ns is not None
                 credit = Credit(
                     worker=self.name,
                     capacity=self._buckets[-1] if known else 0,  # without its clock no deadline means anything
                     shares_memory=taker.shares_memory,
+                    bundles=bundles,
                     sent_ns=time.monotonic_ns(),
                 )
                 taker.send(credit)
@@ -142,41 +166,44 @@ class Worker(Service):
         """Go round again at once while frames wait."""
         return 0 if len(self._batcher) else None
 
-    def _load(self, path: Path) -> _Loaded:
+    def _load(self, path: Path) -> Loaded:
         started_ns = time.monotonic_ns()
-        try:
-            bundle = Bundle.open(path, self._trust)
-            section = self._station.workers
-            engine = Engine(
-                bundle,
-                section.threads,
-                section.device,
-                section.precision,
-                largest_batch=self._buckets[-1],
-                cache=self.home.path / "plans",
-            )
-            engine.check_golden()
-        except BundleError as error:
-            raise ConfigurationError(str(error)) from error  # starting again would not mend the file
+        bundle = Bundle.open(path, self._trust)
+        section = self._station.workers
+        engine = Engine(
+            bundle,
+            section.threads,
+            section.device,
+            section.precision,
+            largest_batch=self._buckets[-1],
+            cache=self.home.path / "plans",
+        )
+        engine.check_golden()
         engine.warm(self._buckets)
         costs = Costs(_measured_ns(engine, self._buckets))
         took_s = (time.monotonic_ns() - started_ns) / 1e9
         each_ms = {bucket: round(costs.of(bucket) / bucket / 1e6, 2) for bucket in self._buckets}
         said = {"bundle": path.name, "digest": bundle.digest, "took_s": round(took_s, 3)}
         logger().info("bundle loaded", **said, ms_for_each_frame_of_a_batch=each_ms)
-        return _Loaded(engine, costs)
+        return Loaded(engine, costs)
 
     def _receive(self, camera: str, message: AnyMessage, payload: list[Buffer], _peer: bytes) -> None:
         if isinstance(message, TheirClock):
             self._clocks[camera].answer(message.asked_ns, message.now_ns, time.monotonic_ns())
+        if isinstance(message, Bundles):
+            self._hold(message)
         if not isinstance(message, Frame):
             return
         self.counters["frames"] += 1
-        loaded = self._engines.get((message.recipe, message.camera))
-        if loaded is None:
+        digest = self._bundles.get((message.recipe, message.camera))
+        if digest is None:
             self._refuse(
                 [message], Reason.UNKNOWN_RECIPE, f"no recipe {message.recipe!r} for camera {message.camera!r}"
             )
+            return
+        loaded = self._engines.get(message.bundle or digest)
+        if loaded is None:
+            self._refuse([message], Reason.WRONG_BUNDLE, f"bundle {message.bundle or digest} is not open")
             return
         wanted = loaded.engine.bundle.manifest.pixel_format
         if message.pixel_format is not wanted:
@@ -189,6 +216,49 @@ class Worker(Service):
         waiting = _Waiting(message, loaded.engine, payload[0] if payload else None, now_ns, offset_ns)
         deadline_ns = message.deadline_ns - offset_ns - _HANDOVER_NS
         self._batcher.put(key, costs, message.camera, deadline_ns, now_ns, waiting)
+
+    def _hold(self, wanted: Bundles) -> None:
+        """Open what is wanted, one after the other, and close what is wanted no more."""
+        if self._wanted and (wanted.epoch, wanted.revision) <= (self._wanted.epoch, self._wanted.revision):
+            return
+        self._wanted = wanted
+        self._opening.forget()
+        for digest in self._engines.keys() - {*wanted.wanted, *self._unpinned}:
+            del self._engines[digest]
+            self._costs = {key: costs for key, costs in self._costs.items() if key[0] != digest}
+            self.counters["bundles_closed"] += 1
+            logger().info("bundle closed", digest=digest)
+        self._open_next()
+
+    def _open_next(self) -> None:
+        """Begin to open a bundle that is wanted, unless one is being opened."""
+        for digest in self._wanted.wanted if self._wanted else ():
+            if digest not in self._engines and digest not in self._opening.refused and not self._opening.digest:
+                self._opening.begin(digest, self._paths.get(digest) or self.home.bundle(digest))
+        self._tell_bundles()
+
+    def _opened(self) -> None:
+        """Take a bundle that was opened beside the line."""
+        for loaded in self._opening.news():
+            digest = loaded.engine.digest
+            if self._wanted and digest in self._wanted.wanted:
+                self._engines[digest] = loaded
+                self.counters["bundles_opened"] += 1
+        self._open_next()
+
+    def _tell_bundles(self) -> None:
+        refused = self._opening.refused
+        self._predictions.send(
+            Holding(
+                worker=self.name,
+                pid=os.getpid(),
+                bundles=tuple(self._engines),
+                opening=self._opening.digest,
+                refused=refused,
+            )
+        )
+        self.detail = "; ".join(refused.values())
+        self.state = "DEGRADED" if refused else "READY"
 
     def _give_up(self, waiting: Sequence[_Waiting], now_ns: int) -> None:
         """Tell decision at once of frames that cannot be judged in time any more."""
@@ -238,7 +308,8 @@ class Worker(Service):
         if each:
             kept = maps if len(whole) == len(maps) else maps[whole]
             self._predictions.send(Predictions(each=tuple(each)), kept.tobytes())
-        self._costs[engine.digest, shape].ran(len(images), finished_ns - started_ns)
+        if (engine.digest, shape) in self._costs:  # else it was closed meanwhile
+            self._costs[engine.digest, shape].ran(len(images), finished_ns - started_ns)
         self.counters["batches"] += 1
         if len(whole) < len(batch):
             self._stale.occur(frames=len(batch) - len(whole))

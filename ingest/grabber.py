@@ -25,6 +25,7 @@ from config.messages import (
     Answered,
     AnyMessage,
     Buffer,
+    Bundles,
     Clock,
     Credit,
     Enlist,
@@ -211,6 +212,7 @@ class Grabber(Service):
                 pixel_format=exposure.pixel_format or PixelFormat.of(colours),
                 trigger_ns=trigger.trigger_ns,
                 deadline_ns=trigger.deadline_ns,
+                bundle=self._bundle(taken, recipe),
                 slot=taken.slot,
             )
             self._overrun.end()
@@ -257,6 +259,15 @@ class Grabber(Service):
             return self._job.recipe, exposure.time_ns + self._job.deadline_ms * 1_000_000
         recipe = self._station.recipe
         return recipe, exposure.time_ns + self._recipes[recipe].deadline_ms * 1_000_000
+
+    def _bundle(self, taken: Taken, recipe: str) -> str | None:
+        """Return which bundle is to judge the part's view, as decision says."""
+        camera, exposure = self._section.name, taken.exposure
+        if exposure.order is not None and camera in exposure.order.bundles:
+            return exposure.order.bundles[camera]
+        if self._job is not None and self._job.recipe == recipe and self._job.stamps:
+            return self._job.bundle(camera, exposure.sequence)
+        return self._recipes[recipe].views[camera].bundle_digest
 
     def _tell_decision(self, held: _Held) -> None:
         bus.send(self._decision, held.trigger)
@@ -334,7 +345,12 @@ class Grabber(Service):
     def _from_worker(self, message: AnyMessage, _payload: list[Buffer], peer: bytes) -> None:
         if isinstance(message, Credit):
             self._no_worker.end()
-            self._crew.credit(peer, message.capacity, shares_memory=message.shares_memory)
+            job, able = self._job, True
+            if job is not None and job.revision:
+                wanted = (*job.bundles, *job.wanted)
+                self._giver.send(peer, Bundles(epoch=job.epoch, revision=job.revision, wanted=wanted))
+                able = message.bundles is None or set(job.bundles) <= set(message.bundles)
+            self._crew.credit(peer, message.capacity if able else 0, shares_memory=message.shares_memory)
             if not message.shares_memory:
                 self._giver.send(peer, Clock(asked_ns=message.sent_ns, now_ns=time.monotonic_ns()))
         elif isinstance(message, Answered):

@@ -39,10 +39,10 @@ def test_headers_are_frozen():
         ([], "0 part"),
         ([b"trigger/1"], "1 part"),
         ([b"trigger/9", b"{}"], "unknown message kind"),
-        ([b"job/1", b"{}"], "job/1: Object missing required field `epoch`"),
-        ([b"job/1", b'{"epoch": 1, "recipe": "x", "deadline_ms": 1, "extra": 2}'], "unknown field `extra`"),
-        ([b"job/1", b"not json"], "malformed"),
-        ([b"credit/1", b'{"worker": "w", "capacity": -1, "shares_memory": true}'], "capacity"),
+        ([b"job/2", b"{}"], "job/2: Object missing required field `epoch`"),
+        ([b"job/2", b'{"epoch": 1, "recipe": "x", "deadline_ms": 1, "extra": 2}'], "unknown field `extra`"),
+        ([b"job/2", b"not json"], "malformed"),
+        ([b"credit/2", b'{"worker": "w", "capacity": -1, "shares_memory": true}'], "capacity"),
     ],
 )
 def test_what_is_no_message_is_refused_and_named(parts, says):
