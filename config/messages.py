@@ -290,7 +290,7 @@ class Job(Message, frozen=True, kw_only=True):
 class Expose(Message, frozen=True, kw_only=True):
     """The PLC has triggered a part: take its picture now (decision → ingest)."""
 
-    kind: ClassVar[str] = "expose/1"
+    kind: ClassVar[str] = "expose/2"
     part_id: str
     sequence: Count
     recipe: str
