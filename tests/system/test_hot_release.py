@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import zmq
 from live_servers import state_folder
 from station_process import StationProcess, assert_whole
@@ -22,7 +23,7 @@ from inference.engine import Engine
 from inference.keys import TrustStore
 from ingest.parts.rendering import render
 
-PARTS, RATE_PER_S, SEED = 420, 10, 7
+PARTS, RATE_PER_S, SEED = 240, 10, 7
 LESSON = "0123456789ab"
 DEMO = stations.DEMO.parent
 
@@ -127,6 +128,7 @@ def refused(home: Home, watching: Watching) -> str:
     return said[0]
 
 
+@pytest.mark.slow
 def test_bundles_change_while_the_line_runs_and_no_part_is_a_fault() -> None:
     trust = TrustStore.load(extra=stations.DEMO_KEYS)
     old, new = Bundle.open(DEMO / "bracket.andon", trust), Bundle.open(DEMO / "cap.andon", trust)
