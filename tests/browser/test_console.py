@@ -178,7 +178,7 @@ def test_defects_are_filtered_and_the_address_says_how(watched: Watched) -> None
     page.wait_for_url("**/defects?*verdict=REVIEW*")
     expect(page.locator("#rows .is-REJECT")).to_have_count(0)
     expect(page.locator("#rows .is-REVIEW").first).to_be_visible()
-    page.get_by_label("Product").select_option("bracket")
+    page.get_by_label("Product").first.select_option("bracket")
     page.wait_for_url("**/defects?*product=bracket*")
     page.get_by_label("Score from").fill("1.7")
     page.get_by_role("button", name="Show").click()
@@ -188,7 +188,7 @@ def test_defects_are_filtered_and_the_address_says_how(watched: Watched) -> None
     again = page.context.new_page()
     again.goto(address)
     assert again.locator(".total").inner_text() == total
-    expect(again.get_by_label("Product")).to_have_value("bracket")
+    expect(again.get_by_label("Product").first).to_have_value("bracket")
     again.close()
 
 

@@ -154,7 +154,7 @@ def test_what_is_no_message_is_counted_and_harms_nobody(lane, ends, tmp_path):
     ends.append(giver)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
         stranger.connect(str(tmp_path / "camera.sock"))
-        for packet in (b"x", b"credit/1 {}", b"\n", b"\xff" * 60_000, b"credit/1 " + b"[" * 50_000):
+        for packet in (b"x", b"credit/2 {}", b"\n", b"\xff" * 60_000, b"credit/2 " + b"[" * 50_000):
             stranger.send(packet)
         giver.until(lambda: giver.counters["malformed_message"] >= 5)
         assert not giver.heard
@@ -166,7 +166,7 @@ def test_a_worker_that_takes_nothing_more_blocks_nobody(lane, ends, tmp_path):
     ends.append(giver)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as deaf:
         deaf.connect(str(tmp_path / "camera.sock"))
-        deaf.send(b'credit/1 {"worker":"w","capacity":8,"shares_memory":true}')
+        deaf.send(b'credit/2 {"worker":"w","capacity":8,"shares_memory":true}')
         giver.until(lambda: giver.heard)
         peer = giver.heard[0][2]
         began = time.monotonic()
