@@ -27,7 +27,7 @@ from inference.training.progress import unheard
 NAMES = plugins.names("inference.detectors")
 HEIGHT_PX, WIDTH_PX = 72, 96
 IMAGES = 8
-_SPOKEN_FOR = {"dfkde", "dfm", "fre", "mahalanobis", "spade"}
+_SPOKEN_FOR = {"dfkde", "dfm", "fre", "mahalanobis", "padim", "spade"}
 
 
 def slow_where_it_takes_minutes(name: str) -> Sequence[pytest.MarkDecorator]:
@@ -37,7 +37,7 @@ def slow_where_it_takes_minutes(name: str) -> Sequence[pytest.MarkDecorator]:
 def slow_unless_it_speaks_for_its_like(name: str) -> Sequence[pytest.MarkDecorator]:
     """Of each kind one or two are tried in every run, all of them in the long ones: ten minutes are few.
 
-    `dn2` speaks for what pools features, `patchcore` and `padim` for what looks at a grid.
+    `dn2` speaks for what pools features, `patchcore` for what looks at a grid.
     """
     if name in _SPOKEN_FOR:
         return [pytest.mark.slow]
