@@ -19,7 +19,7 @@ from storage.schema import verdict, view
 
 MOST_PERIODS = 60
 QUANTILES = (0.05, 0.5, 0.95)
-_HOURS = 120  # that are sampled of all periods together, and at most 12 of each
+_HOURS = 96  # that are sampled of all periods together, and at most 12 of each
 _MOST_HOURS = 12
 _PARTS = 40  # looked at in each hour
 _HOUR = timedelta(hours=1)

@@ -18,8 +18,8 @@ from config.messages import Judgement
 from storage.query.trends import Chosen, Clock, table_of
 from storage.schema import SOUGHT_DEFECT, WHOLE, defect, image, review, verdict, view
 
-MOST_LOOKED_AT = 30_000  # defects, or parts that did not pass
-MOST_LOOKED_UP = 5_000  # where another table must say of each whether it is meant
+MOST_LOOKED_AT = 25_000  # defects, or parts that did not pass
+MOST_LOOKED_UP = 4_000  # where another table must say of each whether it is meant
 CELLS = 24  # of a map, across and down
 _HOUR = timedelta(hours=1)
 _PICTURED = 100  # defects among whose parts a picture is looked for
