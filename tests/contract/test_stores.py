@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import queue
 import signal
@@ -536,15 +537,13 @@ def test_s3_that_answers_wrongly_loses_nothing(answer):
     def serve(listening: socket.socket) -> None:
         while True:
             connection, _ = listening.accept()
-            with connection:
-                if connection.recv(65536).startswith(b"STOP"):
+            with connection, connection.makefile("rb") as sent:
+                if sent.readline().startswith(b"STOP"):
                     return
+                # read to its end before it is answered: what is answered earlier may be answered by a reset
+                headers = http.client.parse_headers(sent)
+                sent.read(int(headers.get("Content-Length", 0)))
                 connection.sendall(answer)
-                connection.shutdown(socket.SHUT_WR)
-                connection.settimeout(1)
-                with contextlib.suppress(OSError):
-                    while connection.recv(65536):  # a request that is not read to its end is answered by a reset
-                        pass
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -564,7 +563,7 @@ def test_s3_that_answers_wrongly_loses_nothing(answer):
                     assert "SlowDown: Please reduce your request rate." in str(caught.value)
         finally:
             with socket.create_connection(("127.0.0.1", port)) as connection:
-                connection.sendall(b"STOP")
+                connection.sendall(b"STOP\r\n")
             serving.join()
 
 
