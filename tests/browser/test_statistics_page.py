@@ -170,6 +170,7 @@ def test_since_when_names_the_change_and_its_first_part(seen: Shown) -> None:
     expect(page.locator("#since-told")).to_contain_text("Since 2026-11-")
     page.locator("#since-told a").first.click()
     page.wait_for_url("**/parts/**")
+    page.wait_for_load_state("networkidle")  # and nothing that it asks for is missing
 
 
 def test_nothing_is_explained(seen: Shown) -> None:
