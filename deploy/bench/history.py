@@ -177,7 +177,8 @@ INSERT INTO view_{week} (part_id, camera, trigger_time, verdict, reasons, score,
     received_ns, started_ns, finished_ns)
 SELECT part_id, camera, trigger_time, CASE camera WHEN 'top' THEN verdict ELSE 'PASS' END,
     CASE camera WHEN 'top' THEN reasons ELSE ARRAY[]::text[] END, CASE camera WHEN 'top' THEN score ELSE score / 2 END,
-    0.8, 1.0, digest, 2048, 2448, 3, NULL, NULL, NULL, 'worker-0', 1, trigger_ns + 2000000, trigger_ns + 3000000, judged_ns
+    0.8, 1.0, digest, 2048, 2448, 3, NULL, NULL, NULL, 'worker-0', 1, trigger_ns + 2000000, trigger_ns + 3000000,
+    judged_ns
 FROM verdict_{week}
     JOIN (VALUES ('north', 'top'), ('north', 'side'), ('south', 'top')) AS camera (station, camera) USING (station)
     JOIN (SELECT product, recipe_version, camera, pg_temp.digest(product || recipe_version || camera) AS digest
