@@ -78,7 +78,6 @@ class Child:
     ready: bool = False
     restarts: int = 0
     start_at_ns: int = 0
-    paused: bool = False  # not to be started until somebody says so
     _started_ns: int | None = None
     _back_off_ns: int = _FIRST_BACK_OFF_NS
     _heard_ns: int | None = None
@@ -127,12 +126,8 @@ class Child:
 
     def _begin(self) -> None:
         """Run in the new process before the program does: it ends with the supervisor, and gives way as it should."""
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(self.program.stop_signal))
+        die_with_parent(self.program.stop_signal)
         os.nice(self.program.niceness)
-
-    def renew(self) -> None:
-        """Be as one that has never been started: the next start is no restart."""
-        self.paused, self._started_ns, self._back_off_ns = False, None, _FIRST_BACK_OFF_NS
 
     @property
     def descriptors(self) -> list[int]:
@@ -201,6 +196,11 @@ class Child:
         """Send a signal, if the process runs."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
+
+
+def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process with the one that started it: for `preexec_fn` of a Popen without threads."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, int(how))
 
 
 def meaning(code: int) -> str:

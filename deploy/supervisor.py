@@ -18,7 +18,7 @@ from config.errors import EXIT_CONFIGURATION, ConfigurationError, ServiceError, 
 from deploy.child import Child, Program, meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from deploy.logbook import Logbook
@@ -64,28 +64,6 @@ class Supervisor:
         """
         group = [Child(program, self._runtime / f"notify-{program.name}") for program in programs]
         self._children += group
-        self._start(group, ready_within_s)
-
-    def pause(self, names: Collection[str]) -> None:
-        """Stop some children, in rounds as `stop` does, and leave them so until `resume`."""
-        group = [child for child in self._children if child.program.name in names]
-        for child in group:
-            child.paused = True
-        self._stop(group)
-
-    def resume(self, names: Collection[str], ready_within_s: float) -> None:
-        """Start what was paused, what stops last first, and wait until all are ready; raise as `start` does.
-
-        That is no restart: none of it is counted as one.
-        """
-        paused = [child for child in self._children if child.program.name in names and child.paused]
-        for stops in sorted({child.program.stops for child in paused}, reverse=True):
-            group = [child for child in paused if child.program.stops == stops]
-            for child in group:
-                child.renew()
-            self._start(group, ready_within_s)
-
-    def _start(self, group: Sequence[Child], ready_within_s: float) -> None:
         for child in group:
             self._launch(child)
         deadline_ns = time.monotonic_ns() + round(ready_within_s * 1e9)
@@ -106,7 +84,7 @@ class Supervisor:
             if child.hangs(now_ns):
                 self._logbook.write(child.program.name, "error", "hangs: killed")
                 child.signal(signal.SIGKILL)
-            if not (self._stopping or child.paused) and child.process is None and child.start_at_ns <= now_ns:
+            if not self._stopping and child.process is None and child.start_at_ns <= now_ns:
                 self._launch(child)
 
     def run(self, until: Callable[[], bool]) -> None:
@@ -117,11 +95,8 @@ class Supervisor:
     def stop(self) -> None:
         """Stop the children round by round: what feeds others goes before what it feeds."""
         self._stopping = True
-        self._stop(self._children)
-
-    def _stop(self, children: Sequence[Child]) -> None:
-        for stops in sorted({child.program.stops for child in children}):
-            group = [child for child in children if child.program.stops == stops]
+        for stops in sorted({child.program.stops for child in self._children}):
+            group = [child for child in self._children if child.program.stops == stops]
             for child in group:
                 child.signal(child.program.stop_signal)
             self._await_end(group, _STOP_S)
@@ -171,7 +146,7 @@ class Supervisor:
             self._selector.unregister(descriptor)
         name = child.program.name
         code = child.ended()
-        if self._stopping or child.paused:
+        if self._stopping:
             return
         if code == EXIT_CONFIGURATION:
             raise ConfigurationError(self._logbook.last_error(name) or f"{name}: its configuration is wrong")
