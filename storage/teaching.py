@@ -14,6 +14,7 @@ from sqlalchemy import URL, select
 
 from config import files, recipe
 from config.errors import ImageLostError, InputError
+from config.extras import UNDER_WAY, Fetch, Fetching
 from config.lessons import SWITCHING, WORKING, Collecting, Fitting, Lesson, Lessons, Release, Shadowing, State
 from storage import uploads
 from storage.ledger import Ledger
@@ -48,10 +49,22 @@ class Teaching:
         self._ledger = Ledger(url, home.path, "teaching")
         self._home = home
         self.lessons = Lessons(home.path, home.runtime)
+        self.fetching = Fetching(home.path)
 
     def close(self) -> None:
         """Close the connections."""
         self._ledger.close()
+
+    def fetch(self, by: str) -> Fetch:
+        """Have the teacher fetch what learning needs."""
+        present = self.fetching.read()
+        if present is not None and present.step in UNDER_WAY:
+            raise InputError(f"{present.by} wanted it at {present.at:%H:%M} UTC: it is on its way")
+        wanted = Fetch(by=by, at=datetime.now(UTC))
+        with self._ledger.changing() as change:
+            self.fetching.tell(wanted)
+            change.enter(by, "learning.fetched", "learning", None, None)
+        return wanted
 
     def begin(self, by: str, recipe_name: str, camera: str, collecting: Collecting) -> Lesson:
         """Begin a lesson for one camera's view of a recipe, and collect."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ PROCESSES = {
 class StationProcess:
     """`andon up` as a child of the test."""
 
-    def __init__(self, home: Path, *words: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, *words: str, environment: dict[str, str] | None = None, andon: Sequence[str] = ANDON
+    ) -> None:
         self.process = subprocess.Popen(
-            [*ANDON, "up", "--home", str(home), "--json", "--port", "0", *words],
+            [*andon, "up", "--home", str(home), "--json", "--port", "0", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -9,9 +9,7 @@ and shadowing are begun again; a fit that died is told as one, for somebody may 
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,17 +18,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from config.errors import ConfigurationError, InputError
+from config.extras import UNDER_WAY, Fetching, Step
 from config.lessons import WORKING, Lesson, Lessons, State
 from config.log import Condition, logger
 from config.service import Service
 from config.wishes import Wish, Wishes
-from deploy.child import meaning
+from deploy.child import die_with_parent, meaning
 
 if TYPE_CHECKING:
     from config.home import Home
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 _EVERY_NS = 250_000_000
 _RENEW_NS = 5_000_000_000
 _WISH_NS = 20_000_000_000
@@ -68,6 +65,8 @@ class Teacher(Service):
         self._not_before_ns: dict[str, int] = {}
         self._every_ns = self._renew_ns = 0
         self._detectors: subprocess.Popen[bytes] | None = None
+        self._fetching = Fetching(home.path)
+        self._fetch: subprocess.Popen[bytes] | None = None
         self._wished: frozenset[str] = frozenset()
         self._disk = Condition("lessons_unwritable", self.counters)
 
@@ -85,6 +84,7 @@ class Teacher(Service):
         try:
             lessons = [lesson for lesson in self._lessons.all() if lesson.state in WORKING]
             self._reap(now_ns)
+            self._look_for_fetch()
             self._stop_others({(lesson.id, lesson.attempt) for lesson in lessons}, now_ns)
             if lessons and self._detectors is None and self._detectors_are_old():
                 self._detectors = self._start("detectors")
@@ -98,8 +98,9 @@ class Teacher(Service):
 
     def close(self) -> None:
         """End the works."""
-        if self._detectors is not None:
-            self._detectors.kill()
+        for process in (self._detectors, self._fetch):
+            if process is not None:
+                process.kill()
         for work in self._works.values():
             work.process.terminate()
         for work in self._works.values():
@@ -119,6 +120,26 @@ class Teacher(Service):
         logger().info("work begun", lesson=lesson.id, what=what, attempt=lesson.attempt, pid=process.pid)
         self._works[lesson.id] = _Work(lesson, process)
 
+    def _look_for_fetch(self) -> None:
+        """Fetch what learning needs once somebody wants it; one that was cut short is begun again."""
+        if self._fetch is not None:
+            code = self._fetch.poll()
+            if code is None:
+                return
+            self._fetch = None
+            self._lessons.detectors.unlink(missing_ok=True)  # there is more to learn with now
+            logger().info("fetch ended", how=meaning(code))
+        else:
+            code = 0
+        wanted = self._fetching.read()
+        if wanted is None or wanted.step not in UNDER_WAY:
+            return
+        if code:
+            self._fetching.tell(wanted.model_copy(update={"step": Step.FAILED, "detail": meaning(code)}))
+        else:
+            self.counters["fetches_begun"] += 1
+            self._fetch = self._start("fetch")
+
     def _detectors_are_old(self) -> bool:
         """Tell whether it is to be found out anew what there is to learn with: options and weights come and go."""
         try:
@@ -133,7 +154,7 @@ class Teacher(Service):
             command,
             stdin=subprocess.DEVNULL,
             env={key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"} | single,
-            preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)),  # noqa: PLW1509 - no threads here
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads here
         )
 
     def _reap(self, now_ns: int) -> None:

@@ -1,6 +1,6 @@
 """One work of a lesson, in a process of its own: `python -m deploy.teacher.work fit --home DIR --lesson ID`.
 
-Or `detectors`, of no lesson: what there is to learn with here, for the page to show.
+Or, of no lesson: `detectors`, what there is to learn with here, for the page to show; `fetch`, what learning needs.
 
 What it imports (torch, onnxruntime) and what it takes is gone when it ends. It changes the lesson only while nobody
 else has: another attempt is another process's.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from config import files, log
 from config.errors import AndonError, InputError
+from config.extras import Fetching
 from config.home import Home
 from config.lessons import Lesson, Lessons, Progress, State
 
@@ -80,7 +81,7 @@ class Job:
 def main() -> int:
     """Do one work; whatever keeps it from being done is what the lesson says then."""
     parser = argparse.ArgumentParser(prog="python -m deploy.teacher.work", description="One work of a lesson.")
-    parser.add_argument("what", choices=("collect", "check", "fit", "shadow", "detectors"))
+    parser.add_argument("what", choices=("collect", "check", "fit", "shadow", "detectors", "fetch"))
     parser.add_argument("--home", type=Path, required=True, help="the station's state folder")
     parser.add_argument("--lesson", default="", metavar="ID")
     arguments = parser.parse_args()
@@ -89,6 +90,9 @@ def main() -> int:
     home = Home(arguments.home)
     if arguments.what == "detectors":
         _tell_detectors(Lessons(home.path, home.runtime).detectors)
+        return 0
+    if arguments.what == "fetch":
+        _fetch(Fetching(home.path))
         return 0
     job = Job(home, arguments.lesson)
     job.tell("start", 0, 1)
@@ -131,6 +135,14 @@ def _tell_detectors(path: Path) -> None:
 
     found = known()
     files.write(path, json.dumps({"detectors": found}).encode())
+
+
+def _fetch(fetching: Fetching) -> None:
+    from deploy.teacher.fetching import fetch  # noqa: PLC0415 - as the docstring says
+
+    wanted = fetching.read()
+    if wanted is not None:
+        fetch(fetching, wanted)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path as File
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from config.errors import ConfigurationError, InputError
+from config.extras import UNDER_WAY, Fetch
 from config.lessons import Collecting, Fitting, Lesson, Progress, Shadowing
 from storage.console import thumbnail
 from storage.console.access import needs
@@ -37,6 +39,7 @@ LessonId = Annotated[str, Path(pattern=r"^[0-9a-f]{12}$", description="a lesson'
 ImageName = Annotated[str, Path(pattern=_NAME, description="what an image is called")]
 Side = Annotated[int | None, Query(ge=16, le=1024, description="longer side of a smaller copy")]
 Engineer = Annotated[Person, needs(Role.ENGINEER)]
+Admin = Annotated[Person, needs(Role.ADMIN)]
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "there is nothing of that name"}}
 _PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/jpeg": {}}}}
@@ -70,6 +73,13 @@ class Confirmed(_Said):
     bundle_digest: str = Field(min_length=1, max_length=100)
     review_above: FiniteFloat
     reject_above: FiniteFloat
+
+
+class Learning(BaseModel):
+    """Whether what learning needs is installed, and the latest fetch of it."""
+
+    able: bool
+    fetch: Fetch | None
 
 
 class Standing(BaseModel):
@@ -118,7 +128,28 @@ def lesson_page(console: TheConsole, request: Request, lesson_id: LessonId) -> R
 def _lacking(console: Console) -> dict[str, bool]:
     """Tell whether what lessons need is there, before anything is begun: PyTorch, and who does the works."""
     heard = console.feed.health
-    return {"able": find_spec("torch") is not None, "taught": "teacher" in heard or "storage" not in heard}
+    return {"able": _learning(console).able, "taught": "teacher" in heard or "storage" not in heard}
+
+
+def _learning(console: Console) -> Learning:
+    fetch = console.teaching.fetching.read()
+    invalidate_caches()  # what was installed a moment ago is there
+    whole = fetch is None or fetch.step not in UNDER_WAY
+    return Learning(able=whole and find_spec("torch") is not None, fetch=fetch)
+
+
+@router.get("/api/learning")
+def learning(console: TheConsole) -> Learning:
+    """Return whether what learning needs is installed, and how far its fetch is."""
+    return _learning(console)
+
+
+@router.post("/api/learning/fetch", status_code=HTTPStatus.ACCEPTED)
+def fetch(console: TheConsole, person: Admin) -> Fetch:
+    """Have what learning needs installed where the station runs: PyTorch and what makes bundles of what it learnt."""
+    if _learning(console).able:
+        raise InputError("what learning needs is installed already")
+    return console.teaching.fetch(person.name)
 
 
 @router.get("/api/detectors", response_class=Response, responses=_JSON)

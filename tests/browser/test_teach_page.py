@@ -76,7 +76,7 @@ def test_from_the_live_camera_to_the_gate(chromium: Browser, whole: Whole) -> No
     page.on("pageerror", lambda error: faults.append(str(error)))
 
     page.goto(f"{whole.url}/teach")
-    page.get_by_label("Product and camera").select_option("bracket front")
+    page.get_by_label("Product and camera").select_option("bracket · front")
     page.get_by_label("Good images").fill("16")
     _picture(page, "teach")
     page.get_by_role("button", name="Collect", exact=True).click()

@@ -55,7 +55,8 @@ class School:
         )
         connection = http.client.HTTPConnection("127.0.0.1", self.console.port, timeout=30)
         with contextlib.closing(connection):
-            connection.request(method, f"/api/lessons{path}", content, self.console.credentials | kind | headers)
+            whole = path if path.startswith("/api/") else f"/api/lessons{path}"
+            connection.request(method, whole, content, self.console.credentials | kind | headers)
             answer = connection.getresponse()
             said = answer.read()
         return answer.status, json.loads(said) if said.startswith((b"{", b"[")) else said
@@ -316,6 +317,12 @@ def test_bodies_are_bound_and_paths_lead_nowhere(school: School) -> None:
         assert school.ask("GET", f"/{other}")[0] in {404, 422}
     status, said = school.ask("PUT", f"/{lesson}/left-out", {"images": ["none.png"], "out": True})
     assert (status, "there is no image" in said["detail"]) == (422, True)
+
+
+def test_what_is_installed_is_not_fetched(school: School) -> None:
+    status, said = school.ask("POST", "/api/learning/fetch", {})
+    assert (status, said["detail"]) == (422, "what learning needs is installed already")
+    assert school.ask("GET", "/api/learning")[1] == {"able": True, "fetch": None}
 
 
 def test_only_engineers_teach_and_everything_is_in_the_audit_trail(school: School) -> None:
