@@ -158,8 +158,13 @@ class Gates:
         return found
 
     def alarms(self) -> dict[str, str]:
-        """Return the alarms that are on now, with what to say of each."""
-        return self.troubles.alarms(time.monotonic_ns(), self._sensors.full_bins)
+        """Return the alarms that are on now, with what to say of each: all that they tell of is counted."""
+        return self.troubles.alarms(time.monotonic_ns())
+
+    @property
+    def full_bins(self) -> str:
+        """The gates whose bin is full; empty if none is."""
+        return ", ".join(sorted(self._sensors.full_bins))
 
     @property
     def stops_line(self) -> bool:

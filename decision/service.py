@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,6 +90,7 @@ class Decision(Service):
         self._unable = Condition("cannot_judge", self.counters)
         self._streaks = Streaks()
         self._alarms = Alarms(self._station.station, self.counters)
+        self._gate_alarms = Alarms(self._station.station, Counter())  # what they tell of is counted as it happens
         self._link_alarms = Alarms(self._station.station)
         self._happenings = Happenings(self._station.station, self.counters)
         self._refused: TriggerRefused | None = None  # the last one, until a trigger is taken
@@ -332,7 +333,11 @@ class Decision(Service):
             self._judged.popitem(last=False)
 
     def _tell_alarms(self, now_ns: int) -> None:
-        on = {**self._streaks.on, **(self._gates.alarms() if self._gates else {})}
+        on, of_gates = dict(self._streaks.on), {}
+        if self._gates:
+            of_gates = self._gates.alarms()
+            if self._gates.full_bins:
+                on["bin_full"] = f"gate {self._gates.full_bins}"
         stop = self._streaks.stops_line or (self._gates is not None and self._gates.stops_line)
         if stop is not self._line_stop:
             self._line_stop = stop
@@ -341,8 +346,9 @@ class Decision(Service):
                     side.stop_line(stop)
         if now_ns < self._alarms_ns or self._records.almost_full:
             return
-        link_alarms = self._link_alarms.update(self._link.alarms() if self._link else {})
-        for event in (*self._alarms.update(on), *link_alarms, *self._changeover.events()):
+        news = self._alarms.update(on) + self._gate_alarms.update(of_gates)
+        news += self._link_alarms.update(self._link.alarms() if self._link else {}) + self._changeover.events()
+        for event in news:
             self._records.deliver(event)
 
     def _tell_happenings(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 
 from decision import fates
 from decision.fates import Fate
@@ -69,13 +68,11 @@ class Troubles:
                 self.counters[name] += 1
                 self._recent.note(name, detail, now_ns)
 
-    def alarms(self, now_ns: int, full_bins: Collection[str]) -> dict[str, str]:
-        """Return the alarms that are on, with what to say of each."""
+    def alarms(self, now_ns: int) -> dict[str, str]:
+        """Return the alarms that are on, with what to say of each: all that they tell of is counted."""
         on = self._recent.on(now_ns)
         if self._io_down is not None:
             on["io_down"] = self._io_down
-        if full_bins:
-            on["bin_full"] = f"gate {', '.join(sorted(full_bins))}"
         return on
 
 
