@@ -99,7 +99,8 @@ class Detector(NetworkDetector[Options]):
         if not self.draws:
             every = [self._head(one, features, seed, progress, even_light=even) for one, even in self.members]
             return Added(every)
-        grid = Grid(self.options.network(), self.options.size_px, self.options.size_px // self.options.stride_px)
+        side = self.options.size_px // self.options.stride_px
+        grid = Grid(self.options.network(), self.options.size_px, side, self.options.around)
         good = seen(grid, features, "see", progress)
         heads = [
             member.learn(features, grid, good, seed, progress)  # its map has a scale of its own, and needs no other

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,6 +54,9 @@ class FeatureOptions(NetworkOptions):
     """What can be chosen of a detector's features."""
 
     stride_px: int = Field(default=8, ge=2, le=64, description="side of a cell of the grid of features")
+    around: Literal[1, 3, 5] = Field(
+        default=3, description="side of the square of a tap's features that each is averaged over; 1: each for itself"
+    )
     even_light: bool = Field(
         default=False,
         description="whether each feature is standardised over its image: exposure and finish no longer count",
@@ -61,7 +64,7 @@ class FeatureOptions(NetworkOptions):
 
     def encoder(self) -> nn.Module:
         """Return the encoder from uint8 frames to locally aware patch features (N, h, w, C)."""
-        grid = Grid(self.network(), self.size_px, self.size_px // self.stride_px)
+        grid = Grid(self.network(), self.size_px, self.size_px // self.stride_px, self.around)
         evenly = (EvenLight(),) if self.even_light else ()
         return nn.Sequential(Resample(self.size_px, self.size_px), grid, *evenly)
 
@@ -103,14 +106,14 @@ class NetworkDetector(Generic[_Options]):
 
 
 class Grid(nn.Module):
-    """Backbone features, each averaged with its eight neighbours, on one grid of `side` by `side` cells.
+    """Backbone features, each averaged with its neighbours, on one grid of `side` by `side` cells.
 
     Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, section 3.1.
     """
 
-    def __init__(self, backbone: Backbone, size_px: int, side: int) -> None:
+    def __init__(self, backbone: Backbone, size_px: int, side: int, around: int = 3) -> None:
         super().__init__()
-        self.backbone, self.side = backbone, side
+        self.backbone, self.side, self.around = backbone, side, around
         with torch.inference_mode():
             self.sides = [tap.shape[-1] for tap in backbone(torch.zeros(1, 3, size_px, size_px))]
         for index, of_tap in enumerate(self.sides):
@@ -120,7 +123,9 @@ class Grid(nn.Module):
         """Return float32 (N, side, side, C) for images (N, 1 or 3, size_px, size_px)."""
         taps = []
         for index, tap in enumerate(self.backbone(images.expand(-1, 3, -1, -1))):
-            local = functional.avg_pool2d(tap, 3, stride=1, padding=1)
+            local = tap
+            if self.around > 1:
+                local = functional.avg_pool2d(tap, self.around, stride=1, padding=self.around // 2)
             if self.sides[index] % self.side == 0:  # plain means, the same as the matrix and cheaper
                 local = functional.avg_pool2d(local, self.sides[index] // self.side)
             else:

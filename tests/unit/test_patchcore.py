@@ -72,6 +72,14 @@ def test_the_grid_is_as_coarse_as_asked_for(stride_px: int) -> None:
     assert torch.allclose(features[..., :24].mean(), finest[..., :24].mean(), atol=1e-4)
 
 
+def test_features_know_as_many_neighbours_as_asked_for() -> None:
+    backbone = backbones.load(LITE0, (4,), 96)
+    images = torch.randint(0, 256, (1, 3, 96, 96), generator=torch.Generator().manual_seed(0)).float()
+    alone, square = (Grid(backbone, 96, 12, around)(images)[0] for around in (1, 3))
+    assert torch.allclose(alone, backbone(images)[0][0].permute(1, 2, 0))
+    assert torch.allclose(square[5, 5], alone[4:7, 4:7].mean(dim=(0, 1)), atol=1e-4)
+
+
 def test_a_grey_frame_is_a_colourless_one() -> None:
     detector = Detector(Options(size_px=64))
     grey = torch.randint(0, 256, (1, 70, 80, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
