@@ -128,15 +128,22 @@ def image(
     region: Annotated[
         int | None, Query(ge=0, lt=2**15, description="index into the view's regions, for a crop")
     ] = None,
-    side_px: Annotated[int | None, Query(ge=16, le=512, description="longer side of a smaller copy")] = None,
+    side_px: Annotated[int | None, Query(ge=16, le=1024, description="longer side of a smaller copy, a JPEG")] = None,
 ) -> Response:
     """Return an image of a part: the whole view, a defect's crop, or the fleeting picture of the live page."""
-    content = _image(console, part_id, camera, purpose, region)
-    if content is None:
-        which = "" if region is None else f" of region {region}"
-        raise HTTPException(404, f"part {part_id} has no {purpose}{which} of a camera {camera!r}")
-    if side_px is not None:
-        content = thumbnail.shrink(content, side_px)
+
+    def whole() -> bytes:
+        found = _image(console, part_id, camera, purpose, region)
+        if found is None:
+            which = "" if region is None else f" of region {region}"
+            raise HTTPException(404, f"part {part_id} has no {purpose}{which} of a camera {camera!r}")
+        return found
+
+    if side_px is None:
+        content = whole()
+    else:
+        key = (part_id, camera, purpose, region, side_px)
+        content = console.copies.of(key, lambda: thumbnail.shrink(whole(), side_px))
     media_type = "image/png" if content.startswith(_PNG) else "image/jpeg"
     return Response(content, media_type=media_type, headers={"Cache-Control": _KEEP})
 

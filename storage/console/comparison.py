@@ -72,5 +72,5 @@ def good(console: TheConsole, part_id: PartId, camera: Camera) -> GoodPart | Non
     wanted = Filter.parse({"product": part.product, "verdicts": ["PASS"], "until": part.trigger_time})
     for line in console.query.parts(wanted, limit=_LOOKED_AT).parts:
         if any(image.camera == camera and image.purpose == "image" for image in line.images):
-            return GoodPart(part_id=line.part_id, picture=f"/api/images/{line.part_id}/{camera}/image")
+            return GoodPart(part_id=line.part_id, picture=f"/api/images/{line.part_id}/{camera}/image?side_px=1024")
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -21,6 +21,7 @@ from storage.console.begun import BegunSignIns
 from storage.console.claims import Claims
 from storage.console.golden import Golden
 from storage.console.live import LiveFeed
+from storage.console.thumbnail import Copies
 from storage.events import EventService
 from storage.library import Library
 from storage.live import LiveImages
@@ -100,6 +101,7 @@ class Console:
     teaching: Teaching
     shadows: Shadows
     exports: Exports
+    copies: Copies = field(default_factory=Copies)
 
     @property
     def private(self) -> bool:

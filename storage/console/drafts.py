@@ -193,7 +193,7 @@ def pictures(console: TheConsole, name: Name, _: Viewer) -> dict[str, Pictured]:
         for detail in part.details if part else ():
             if detail.camera in kept and detail.frame_shape is not None:
                 height_px, width_px = detail.frame_shape[:2]
-                address = f"/api/images/{line.part_id}/{detail.camera}/image"
+                address = f"/api/images/{line.part_id}/{detail.camera}/image?side_px=1024"
                 found[detail.camera] = Pictured(width_px=width_px, height_px=height_px, picture=address)
         if found.keys() >= recipe.views.keys():
             break

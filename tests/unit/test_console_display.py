@@ -57,6 +57,22 @@ def test_infinite_scores_are_clipped() -> None:
     assert levels.tolist() == [[0, 255], [255, 0]]
 
 
+def test_copies_are_made_once_and_give_way_to_newer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thumbnail, "_KEPT_BYTES", 10)
+    copies, made = thumbnail.Copies(), []
+
+    def copy(name: str) -> bytes:
+        return copies.of(name, lambda: (made.append(name), name.encode() * 4)[1])
+
+    assert [copy(name) for name in "aba"] == [b"aaaa", b"bbbb", b"aaaa"]
+    assert made == ["a", "b"]
+    copy("c")
+    copy("a")
+    assert made == ["a", "b", "c"], "the one that nobody has asked for longest is gone"
+    copy("b")
+    assert made == ["a", "b", "c", "b"]
+
+
 def test_thumbnails_keep_their_shape_and_are_never_larger() -> None:
     encoded, jpeg = cv2.imencode(".jpg", np.full((200, 400, 3), 90, np.uint8))
     assert encoded
@@ -64,6 +80,8 @@ def test_thumbnails_keep_their_shape_and_are_never_larger() -> None:
     assert small is not None
     assert small.shape == (50, 100, 3)
     assert thumbnail.shrink(jpeg.tobytes(), 500) == jpeg.tobytes()
+    png = cv2.imencode(".png", np.full((200, 400, 3), 90, np.uint8))[1].tobytes()
+    assert thumbnail.shrink(png, 500).startswith(b"\xff\xd8"), "noise as PNG is ten times as heavy"
     with pytest.raises(StoreError):
         thumbnail.shrink(base64.b64decode("AAAA"), 100)
 

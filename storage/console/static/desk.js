@@ -160,7 +160,7 @@ function figure(part, view) {
   image.alt = `${view.camera}: ${WORDS[view.verdict]}`;
   const waits = [];
   if (kept) {
-    image.src = `/api/images/${part.part_id}/${view.camera}/image`;
+    image.src = `/api/images/${part.part_id}/${view.camera}/image?side_px=768`;
     waits.push(image.decode().catch(() => null));
     made.append(image);
   } else {

@@ -10,6 +10,8 @@ import { toast } from "./toast.js";
 
 const KEPT = 500; // parts
 const CARDS = 12;
+const SMALL_PX = 256; // sides of pictures, on a card and of the part that is shown large
+const LARGE_PX = 512;
 const DRAW_MS = 400; // a calm page: whatever the line's speed, cards change no oftener
 const SILENT_MS = 3500; // the console speaks every second
 const AGAIN_MS = 2000;
@@ -297,16 +299,18 @@ function showPictures(place, part, size) {
   if (place.dataset.shown === shown) return;
   place.dataset.shown = shown;
   place.classList.toggle("many", views.length > 1);
-  place.replaceChildren(...views.map((view) => picture(part, view, size && part.views.length > 1)));
+  place.replaceChildren(...views.map((view) => picture(part, view, size)));
 }
 
-function picture(part, view, named) {
+function picture(part, view, size) {
   const made = element("picture").content.firstElementChild.cloneNode(true);
   const image = new Image(view.frame_width_px, view.frame_height_px);
-  image.src = `/api/images/${part.part_id}/${view.camera}/${part.pictures[view.camera]}`;
+  const purpose = part.pictures[view.camera];
+  const smaller = purpose === "image" ? `?side_px=${size ? LARGE_PX : SMALL_PX}` : "";
+  image.src = `/api/images/${part.part_id}/${view.camera}/${purpose}${smaller}`;
   image.alt = say("{camera} of part {n}", { camera: view.camera, n: part.sequence });
   made.prepend(image);
-  made.querySelector("figcaption").textContent = named ? view.camera : "";
+  made.querySelector("figcaption").textContent = size && part.views.length > 1 ? view.camera : "";
   const boxes = made.querySelector(".boxes");
   boxes.setAttribute("viewBox", `0 0 ${view.frame_width_px ?? 1} ${view.frame_height_px ?? 1}`);
   for (const region of view.regions) {
