@@ -4,7 +4,7 @@ The demo runs at its usual speed. In turns there is nobody, and there are viewer
 reviewers, who go from page to page as a browser does: a page, its pictures unless it has them, what its scripts ask
 for, and a second or two to look. Told are the times of each kind of answer, and from trigger to gate with and without
 people, by the database, phase by phase: what differs between phases of one kind is noise. With `--rows` the database
-begins with the history of that many parts.
+begins with the history of that many parts; with `--pages` a browser opens each page at the end (`pages.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from statistics import median
 from urllib.parse import urlencode, urlsplit
 
 import signed_in
+from pages import pages
 from station_process import StationProcess
 
 from deploy.bench import history
@@ -217,6 +218,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of a phase without and a phase with them")
     parser.add_argument("--phase-s", type=float, default=30)
     parser.add_argument("--rows", type=int, default=0, help="parts of the history that the database begins with")
+    parser.add_argument("--pages", action="store_true", help="time each page in a browser, too")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="andon-bench-", dir="/var/tmp") as name:  # /tmp may be memory
         folder = Path(name)
@@ -261,7 +263,8 @@ def _measure(station: StationProcess, home: Path, chosen: argparse.Namespace) ->
         for person in people:
             person.join()
     time.sleep(_SETTLE_S + 3)  # until the last parts' gate reports are in the database
-    return _report(database, told, phases, chosen)
+    opened = pages(url.rstrip("/"), database, home) if chosen.pages else {}
+    return {**_report(database, told, phases, chosen), "pages": opened}
 
 
 def _phase(station: StationProcess, length_s: float, *, loaded: bool) -> Phase:
