@@ -67,6 +67,7 @@ class Line:
         self._station = station
         self._speaking = threading.Lock()
         self.sequence = 0
+        self.kept = Fidelity.REDUCED  # of parts that did not pass
         self.states: dict[str, Health] = {}
         self.say(*(f"camera-{camera}" for camera in CAMERAS), "worker-0", "decision")
 
@@ -119,7 +120,7 @@ class Line:
         )
         self._sender.send(verdict, maps)
         for camera, pixels in zip(CAMERAS, frames, strict=True):
-            fidelity = Fidelity.NONE if judgement is Judgement.PASS else Fidelity.REDUCED
+            fidelity = Fidelity.NONE if judgement is Judgement.PASS else self.kept
             for evidence, jpeg in pictures(Judged(None, pixels, verdict, camera, fidelity, live=True), 256):
                 self._sender.send(evidence, [jpeg])
         outcome = GateOutcome.PASSED if command is GateCommand.PASS else GateOutcome.EJECTED

@@ -22,7 +22,7 @@ from storage_process import until
 
 from config import events
 from config.lessons import Collecting
-from config.messages import Judgement
+from config.messages import Fidelity, Judgement
 from inference import archive
 from inference.images import encode_png
 from storage.library import BundleFile, Library
@@ -48,6 +48,7 @@ def station(running_servers: Servers, tmp_path_factory: pytest.TempPathFactory) 
     """A station with parts of two products, an alarm, and a bundle that has golden frames."""
     running_servers.ready()
     with inspected(running_servers) as made:
+        made.line.kept = Fidelity.EXACT  # the heaviest
         for number, judgement in enumerate((REJECT, PASS, REJECT, REVIEW, FAULT, REJECT)):
             made.line.part(judgement, "board" if number == 2 else "bracket")
         alarm = events.began("st", "decision", "plc_down", "ALARM", "modbus 10.0.0.5:502 does not answer <b>")
