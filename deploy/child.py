@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from deploy.servers import Server
 
+SERVERS_STOP = 3
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _FIRST_BACK_OFF_NS = 50_000_000
@@ -45,7 +46,7 @@ class Program:
     kill_signal: signal.Signals = signal.SIGKILL
     prepare: Callable[[], None] | None = None
     probe: Callable[[], bool] | None = None
-    stops: int = 1  # in which round: 0 cameras, 1 what judges, 2 storage, 3 servers
+    stops: int = 1  # in which round: 0 cameras, 1 what judges, 2 storage, SERVERS_STOP servers
     silent: bool = False  # its log goes to the file alone, whatever its level
     niceness: int = 0  # nice(2): above 0 where the line goes first
 
@@ -61,7 +62,7 @@ class Program:
             kill_signal=server.kill_signal,
             prepare=server.prepare,
             probe=server.ready,
-            stops=3,
+            stops=SERVERS_STOP,
             silent=True,
             niceness=_SERVER_NICENESS,
         )

@@ -152,12 +152,12 @@ class Tally:
         """Whether verdicts are still missing so long after the last deadline that waiting is no use."""
         return self._last_ns is not None and now_ns > self._last_ns + self._longest_deadline_ns + patience_ns
 
-    def summary(self, setup_s: float, restarts: dict[str, int]) -> Summary:
-        """Return the run's summary: as last seen when all was through, else as it is now.
+    def summary(self, setup_s: float, restarts: dict[str, int], *, seen: bool) -> Summary:
+        """Return the run's summary: as it was seen last, when all was through, or as it is now.
 
         Raise StoreError if the database does not answer, or not soon enough because the run was so long.
         """
-        found = self._recorded or self._query.summary(self._run.run_id, _SUM_UP_S)
+        found = (self._recorded if seen else None) or self._query.summary(self._run.run_id, _SUM_UP_S)
         seconds = 0.0
         if found.first_trigger and found.last_trigger:
             seconds = (found.last_trigger - found.first_trigger).total_seconds()

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from config.errors import EXIT_CONFIGURATION, ConfigurationError, ServiceError, StoreError
-from deploy.child import Child, Program, meaning
+from deploy.child import SERVERS_STOP, Child, Program, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -92,10 +92,14 @@ class Supervisor:
         while not self.stop_requested and not until():
             self.turn()
 
-    def stop(self) -> None:
-        """Stop the children round by round: what feeds others goes before what it feeds."""
+    def stop(self, *, servers: bool = True) -> None:
+        """Stop the children round by round: what feeds others goes before what it feeds.
+
+        Servers go on where they are not meant, so that it can be asked what the others have left there.
+        """
         self._stopping = True
-        for stops in sorted({child.program.stops for child in self._children}):
+        rounds = {child.program.stops for child in self._children}
+        for stops in sorted(rounds if servers else rounds - {SERVERS_STOP}):
             group = [child for child in self._children if child.program.stops == stops]
             for child in group:
                 child.signal(child.program.stop_signal)

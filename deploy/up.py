@@ -89,6 +89,7 @@ def up(arguments: argparse.Namespace) -> int:
                 tally = Tally(home, station, run, database_url)
                 releasing = Releasing(home, database_url, logbook)
                 _watch(supervisor, tally, releasing, logbook)
+                supervisor.stop(servers=False)  # every trigger has its verdict then, and storage what was said of it
                 summary = _sum_up(supervisor, tally, setup_s, logbook)
                 tally.close()
         finally:
@@ -202,7 +203,7 @@ def _watch(supervisor: Supervisor, tally: Tally, releasing: Releasing, logbook: 
 def _sum_up(supervisor: Supervisor, tally: Tally, setup_s: float, logbook: Logbook) -> Summary | None:
     """Return the run's summary; None where it is interrupted and was too long to be summed up at once."""
     try:
-        return tally.summary(setup_s, supervisor.restarts)
+        return tally.summary(setup_s, supervisor.restarts, seen=not supervisor.stop_requested)
     except StoreError as error:
         if not supervisor.stop_requested:
             raise
