@@ -35,6 +35,7 @@ PATCHCORE: dict[str, dict[str, object]] = {
     "grid: stride 16": {"stride_px": 16},
     "bank: 500": {"bank": 500},
     "even light": {"even_light": True},
+    "neighbours: each for itself": {"around": 1},
 }
 OPERATORS = (
     "sobel", "laplacian", "top_hat", "black_hat", "lbp", "histogram", "otsu", "glcm", "autocorrelation",
