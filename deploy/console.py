@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from config.home import Home
-from config.service import leave, serve
-from deploy.exporting.aside import Exporting
-from deploy.judging import Judging
-from storage.console.server import ConsoleServer
+from config.start import importing
+
+with importing():
+    from config.home import Home
+    from config.service import leave, serve
+    from deploy.exporting.aside import Exporting
+    from deploy.judging import Judging
+    from storage.console.server import ConsoleServer
 
 
 def main() -> int:

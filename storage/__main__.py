@@ -7,9 +7,12 @@ import gc
 import sys
 from pathlib import Path
 
-from config.home import Home
-from config.service import leave, serve
-from storage.service import Storage
+from config.start import importing
+
+with importing():
+    from config.home import Home
+    from config.service import leave, serve
+    from storage.service import Storage
 
 _SWITCH_S = 0.0005  # the loop must not wait 5 ms for a thread that encodes rows
 _GARBAGE = 20_000  # objects between collections; a batch of records makes many that live for one transaction
@@ -21,7 +24,6 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="the station's state folder")
     arguments = parser.parse_args()
     sys.setswitchinterval(_SWITCH_S)
-    gc.freeze()  # the imported modules never become garbage: looking for it there took half of the writer's time
     gc.set_threshold(_GARBAGE)
     leave(serve(lambda: Storage(Home(arguments.home)), "storage"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,10 @@ from inference import bundle
 from inference.bundle import Calibration, Golden, Manifest
 from inference.keys import SigningKey, TrustStore
 from storage.migrate import migrate
+
+# some machines of CI say so; hundreds of processes would each compile every room anew
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

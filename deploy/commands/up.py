@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from config.start import importing
 from deploy.commands.values import port, positive
 
 
@@ -26,6 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from deploy.up import up  # noqa: PLC0415 - each command loads only what it needs
+    with importing():
+        from deploy.up import up  # noqa: PLC0415 - each command loads only what it needs
 
     return up(arguments)

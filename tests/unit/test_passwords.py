@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
+from argon2.exceptions import VerifyMismatchError
 
 from config.errors import InputError
 from storage import passwords
@@ -37,6 +38,12 @@ def test_a_password_is_known_again_however_the_keyboard_composes_it() -> None:
     assert not passwords.matches(None, said)
     assert not passwords.matches("damaged", said)
     assert passwords.encode(said) != encoded, "each has its own salt"
+
+
+def test_nobodys_takes_the_work_of_a_real_one() -> None:
+    assert not passwords._ARGON2.check_needs_rehash(passwords._NOBODYS), "as costly as what is encoded now"
+    with pytest.raises(VerifyMismatchError):
+        passwords._ARGON2.verify(passwords._NOBODYS, "no password at all")
 
 
 def test_one_time_passwords_differ_and_are_good_ones() -> None:
