@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from config.home import Home
-from config.service import leave, serve
-from decision.service import Decision
+from config.start import importing
+
+with importing():
+    from config.home import Home
+    from config.service import leave, serve
+    from decision.service import Decision
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from config import pages
+from config.start import importing
 
 if TYPE_CHECKING:
     from inference.worker import Worker
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """Parse the arguments and serve."""
     pages.ask_for_large()
-    from config.home import Home  # noqa: PLC0415 - takes a while, and the process begins again first
-    from config.service import leave, serve  # noqa: PLC0415 - likewise
-    from inference import worker  # noqa: PLC0415 - likewise
-    from inference.keys import TrustStore  # noqa: PLC0415 - likewise
+    with importing():
+        from config.home import Home  # noqa: PLC0415 - takes a while, and the process begins again first
+        from config.service import leave, serve  # noqa: PLC0415 - likewise
+        from inference import worker  # noqa: PLC0415 - likewise
+        from inference.keys import TrustStore  # noqa: PLC0415 - likewise
 
     parser = argparse.ArgumentParser(prog="python -m inference", description="Turn frames into predictions.")
     parser.add_argument("--home", type=Path, required=True, help="the station's state folder")

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from config import home, log
-from config.errors import AndonError
-from config.home import Home
-from deploy.plc import simulator
-from deploy.plc.coupled import CoupledLine, is_coupled
-from deploy.plc.line import StationLine
+from config.start import importing
+
+with importing():
+    from config import home, log
+    from config.errors import AndonError
+    from config.home import Home
+    from deploy.plc import simulator
+    from deploy.plc.coupled import CoupledLine, is_coupled
+    from deploy.plc.line import StationLine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
