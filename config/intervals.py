@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 CONFIDENCE = 0.95
 _NORMAL = 1.959964  # standard deviations of a normal distribution that hold 95 % of it
@@ -11,6 +12,7 @@ _NEGLIGIBLE = 1e-18
 _BISECTIONS = 60  # down to the last bit of a double
 
 
+@lru_cache(maxsize=1024)  # sixty sums each, and the same few are asked for again and again
 def upper_bound(events: int, trials: int, confidence: float = CONFIDENCE) -> float:
     """Return the rate that lies above the true one with this confidence, when `events` of `trials` were seen."""
     if events >= trials:
