@@ -26,6 +26,12 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Have one worker more than there are cores: a quarter of a run is waiting for deadlines, back-offs and servers."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put whole stations first: side by side, a long file that begins last is what the run waits for."""
     items.sort(key=lambda item: item.path.parent.name not in {"system", "browser"})
