@@ -20,7 +20,6 @@ def main() -> NoReturn:
         from config.home import Home  # noqa: PLC0415 - takes a while, and the process begins again first
         from config.service import leave, serve  # noqa: PLC0415 - likewise
         from inference import worker  # noqa: PLC0415 - likewise
-        from inference.keys import TrustStore  # noqa: PLC0415 - likewise
 
     parser = argparse.ArgumentParser(prog="python -m inference", description="Turn frames into predictions.")
     parser.add_argument("--home", type=Path, required=True, help="the station's state folder")
@@ -30,7 +29,7 @@ def main() -> NoReturn:
     name = f"worker-{arguments.worker}"
 
     def make() -> Worker:
-        return worker.Worker(Home(arguments.home), name, TrustStore.load(extra=arguments.trust))
+        return worker.Worker(Home(arguments.home), name, arguments.trust)
 
     leave(serve(make, name))
 

@@ -43,6 +43,7 @@ from inference.bundle import Bundle
 from inference.clock import Clock
 from inference.engine import Engine
 from inference.inputs import Inputs
+from inference.keys import TrustStore
 from inference.memory import FrameMemory
 from inference.opening import Loaded, Opening
 
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from config.home import Home
-    from inference.keys import TrustStore
 
     Pixels = npt.NDArray[np.uint8]
 
@@ -76,11 +76,11 @@ class _Waiting:
 class Worker(Service):
     """The service of one accelerator, or of some threads of the CPU."""
 
-    def __init__(self, home: Home, name: str, trust: TrustStore) -> None:
-        """Name the worker as no other worker of the station is, whatever machine that runs on."""
+    def __init__(self, home: Home, name: str, trusted: Sequence[Path]) -> None:
+        """Name the worker as no other of the station is, whatever its machine, and public keys to trust besides."""
         super().__init__(name, home)
         self._station = home.read_station()
-        self._trust = trust
+        self._trusted = trusted
         self._buckets = self._station.workers.buckets
         self._engines: dict[str, Loaded] = {}  # by digest
         self._paths: dict[str, Path] = {}  # by digest: where its own files have them
@@ -168,7 +168,7 @@ class Worker(Service):
 
     def _load(self, path: Path) -> Loaded:
         started_ns = time.monotonic_ns()
-        bundle = Bundle.open(path, self._trust)
+        bundle = Bundle.open(path, TrustStore.load(extra=self._trusted))  # a station's own key is made at its first fit
         section = self._station.workers
         engine = Engine(
             bundle,

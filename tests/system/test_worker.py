@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -17,9 +18,12 @@ from live_servers import state_folder
 from config import bus
 from config.handover import Giver
 from config.home import Home, Run
-from config.messages import Answered, Credit, Frame, Loss, PixelFormat, Predictions, Reason, decode
+from config.messages import Answered, Bundles, Credit, Frame, Holding, Loss, PixelFormat, Predictions, Reason, decode
 from config.ring import RingWriter
 from deploy.bench import small
+from inference import bundle
+from inference.bundle import Bundle, Manifest
+from inference.keys import SigningKey, TrustStore
 
 SHAPE = (small.SIDE_PX, small.SIDE_PX, 1)
 MS = 1_000_000
@@ -45,7 +49,11 @@ class Ends:
         self.predictions = self._bus.bind(zmq.PULL, self.home.endpoint("predictions"))
         self.ring = RingWriter(self.home.runtime / "r.ring", 32, small.SIDE_PX**2)
         trust = [part for key in small.keys(folder / "small") for part in ("--trust", str(key))]
-        self.process = subprocess.Popen([sys.executable, "-m", "inference", "--home", str(self.home.path), *trust])
+        self.keys = folder / "keys"  # none yet: a station makes its own with its first bundle
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "inference", "--home", str(self.home.path), *trust],
+            env=os.environ | {"ANDON_KEYS": str(self.keys)},
+        )
         self.until(lambda: self.credit is not None)
 
     def close(self) -> None:
@@ -93,6 +101,9 @@ class Ends:
             cells = [one.map_shape[0] * one.map_shape[1] for one in message.each]
             assert len(payload[0]) == 4 * sum(cells)
         return message
+
+    def want(self, *digests: str) -> None:
+        assert self._giver.send(self._peer, Bundles(epoch=1, revision=1, wanted=digests))
 
     def _take(self, message, _payload, peer: bytes) -> None:
         self._peer = peer
@@ -157,3 +168,21 @@ def test_frames_that_wait_are_all_judged_each_by_its_bundle(ends: Ends) -> None:
 def test_an_unknown_recipe_is_told(ends: Ends) -> None:
     ends.give(30, time.monotonic_ns() + 5000 * MS, recipe="nobody")
     assert ends.told() == Loss(part_id="30", camera="camera0", reason=Reason.UNKNOWN_RECIPE)
+
+
+def test_a_bundle_sealed_by_a_key_that_was_made_meanwhile_is_opened(
+    ends: Ends, brightness_manifest: Manifest, brightness_model: bytes
+) -> None:
+    made = ends.home.path / "bundles" / "made.andon"
+    made.parent.mkdir(exist_ok=True)
+    golden = (np.full((6, 8, 1), 51, np.uint8), np.full((6, 8, 1), 204, np.uint8))
+    bundle.write(made, brightness_manifest, brightness_model, golden, SigningKey.load(ends.keys))
+    digest = Bundle.open(made, TrustStore.load(ends.keys)).digest
+    made.rename(made.with_name(f"brightness-{digest.removeprefix('sha256:')}.andon"))
+    ends.want(digest)
+    holding = None
+    while not (holding and digest in {*holding.bundles, *holding.refused}):
+        assert ends.predictions.poll(5000)
+        message, _ = decode(ends.predictions.recv_multipart())
+        holding = message if isinstance(message, Holding) else holding
+    assert holding.refused == {}
