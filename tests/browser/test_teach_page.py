@@ -70,6 +70,7 @@ def _database_of(pid: int) -> str:
 def test_from_the_live_camera_to_the_gate(chromium: Browser, whole: Whole) -> None:  # noqa: PLR0915 - one way, whole
     context = chromium.new_context(viewport={"width": 1024, "height": 768})
     context.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)  # a product is learnt beside it
     signed_in.sign_in(context, whole.url, "demo", whole.database, whole.home.path)
     page, faults = context.new_page(), []
     page.on("console", lambda said: faults.append(said.text) if said.type in {"error", "warning"} else None)
@@ -123,7 +124,8 @@ def test_from_the_live_camera_to_the_gate(chromium: Browser, whole: Whole) -> No
     page.locator("#do-release button").click()
     page.locator("#sure").get_by_role("button", name="Yes").click()
     expect(state).to_have_text("Coming into force")
-    expect(state).to_have_text("Released", timeout=90_000)
+    expect(state).not_to_have_text("Coming into force", timeout=90_000)
+    assert state.inner_text() == "Released", whole.json(f"/api/lessons/{lesson_id}")["lesson"]["detail"]
     expect(page.locator("#released output")).to_contain_text("version 2 of bracket")
     until(lambda: {digest} == {one["bundle_digest"] for one in _latest(whole)}, lambda: str(_latest(whole)), 60)
     assert {one["recipe_version"] for one in _latest(whole)} == {2}
