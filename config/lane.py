@@ -103,11 +103,15 @@ class Lane:
 
     def receive(self) -> None:
         """Handle what waits, of each peer a burst at most."""
-        for descriptor, _ in self._epoll.poll(0):
-            if self._listener is not None and descriptor == self._listener.fileno():
-                self._accept(self._listener)
-            else:
-                self._receive(descriptor)
+        for _ in range(_BURST):
+            ready = self._epoll.poll(0)  # asks whether there is more at a quarter of what reading in vain costs
+            if not ready:
+                return
+            for descriptor, _ in ready:
+                if self._listener is not None and descriptor == self._listener.fileno():
+                    self._accept(self._listener)
+                else:
+                    self._receive(descriptor)
 
     def close(self) -> None:
         """Close all connections."""
@@ -143,22 +147,18 @@ class Lane:
         peer = self._names.get(descriptor)
         if peer is None:
             return  # it left while this round was handled
-        connection = self.peers[peer]
-        for _ in range(_BURST):
-            try:
-                size = connection.recv_into(self._packet)
-            except BlockingIOError:
-                return
-            except OSError:
-                size = 0
-            if not size:
-                self._leave(peer)
-                return
-            head, _, payload = bytes(self._packet[:size]).partition(_END)
-            for line in head.split(b"\n"):
-                self._take(line, payload, peer)
-            if peer not in self.peers:
-                return
+        try:
+            size = self.peers[peer].recv_into(self._packet)
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        if not size:
+            self._leave(peer)
+            return
+        head, _, payload = bytes(self._packet[:size]).partition(_END)
+        for line in head.split(b"\n"):
+            self._take(line, payload, peer)
 
     def _take(self, line: bytes, payload: bytes, peer: bytes) -> None:
         try:

@@ -132,31 +132,17 @@ class Worker(Service):
                 self.watch(source, receive)
 
     def tick(self, now_ns: int) -> None:
-        """Grant credit and run the most urgent batch."""
-        self._tell_looks(now_ns)
+        """Run the most urgent batch, then grant credit."""
         self.counters["frames_waiting"] = len(self._batcher)
+        if len(self._batcher):
+            batch, given_up = self._batcher.take(now_ns)
+            self._give_up(given_up, now_ns)
+            if batch is not None:
+                self._run(batch)
+        self._tell_looks(now_ns)
         if now_ns >= self._credit_due_ns:
-            self.counters["credit"] = max(0, self._buckets[-1] * len(self._cameras) - len(self._batcher))
             self._credit_due_ns = now_ns + _CREDIT_NS
-            if self._wanted:  # a camera has said that decision wants to know
-                self._tell_bundles()
-            bundles = tuple(self._engines)
-            for camera, taker in self._cameras.items():
-                known = camera not in self._clocks or self._clocks[camera].offset_ns is not None
-                credit = Credit(
-                    worker=self.name,
-                    capacity=self._buckets[-1] if known else 0,  # without its clock no deadline means anything
-                    shares_memory=taker.shares_memory,
-                    bundles=bundles,
-                    sent_ns=time.monotonic_ns(),
-                )
-                taker.send(credit)
-        if not len(self._batcher):
-            return
-        batch, given_up = self._batcher.take(now_ns)
-        self._give_up(given_up, now_ns)
-        if batch is not None:
-            self._run(batch)
+            self._grant()
 
     def close(self) -> None:
         """Tell what was seen since it was told last."""
@@ -165,6 +151,23 @@ class Worker(Service):
     def next_ns(self) -> int | None:
         """Go round again at once while frames wait."""
         return 0 if len(self._batcher) else None
+
+    def _grant(self) -> None:
+        """Tell each camera what this worker takes."""
+        self.counters["credit"] = max(0, self._buckets[-1] * len(self._cameras) - len(self._batcher))
+        if self._wanted:  # a camera has said that decision wants to know
+            self._tell_bundles()
+        bundles = tuple(self._engines)
+        for camera, taker in self._cameras.items():
+            known = camera not in self._clocks or self._clocks[camera].offset_ns is not None
+            credit = Credit(
+                worker=self.name,
+                capacity=self._buckets[-1] if known else 0,  # without its clock no deadline means anything
+                shares_memory=taker.shares_memory,
+                bundles=bundles,
+                sent_ns=time.monotonic_ns(),
+            )
+            taker.send(credit)
 
     def _load(self, path: Path) -> Loaded:
         started_ns = time.monotonic_ns()
