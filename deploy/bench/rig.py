@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -65,6 +66,18 @@ class Seen:
         """Return the processor time of all counted processes for a frame."""
         return 1e3 * sum(self.cpu_s.values()) / max(1, self.frames)
 
+    def extend(self, later: Seen) -> None:
+        """Take in what was seen in another while."""
+        self.frames += later.frames
+        self.faults.update(later.faults)
+        for kind, cpu_s in later.cpu_s.items():
+            self.cpu_s[kind] += cpu_s
+        self.trigger_to_verdict_ms += later.trigger_to_verdict_ms
+        self.trigger_to_worker_ms += later.trigger_to_worker_ms
+        self.inference_ms += later.inference_ms
+        self.inferred_to_verdict_ms += later.inferred_to_verdict_ms
+        self.batches += later.batches
+
 
 class Rig:
     """Run a station while the `with` block lasts."""
@@ -102,6 +115,21 @@ class Rig:
             self._seen.cpu_s[name.partition("-")[0]] += after[name] - before[name]
         return self._seen
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let no process of the station run while the `with` block lasts; the line catches up for a while afterwards.
+
+        What became due meanwhile is judged late, as FAULT: watch for a while before parts count again.
+        """
+        running = [process for process in (self._plc, *self._processes.values()) if process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in running:
+                process.send_signal(signal.SIGCONT)
+
     def held(self) -> dict[str, Held]:
         """Return what the processes hold now, by kind: camera, worker, decision."""
         found: dict[str, Held] = {}
@@ -133,8 +161,8 @@ class Rig:
         for socket in self._receivers:
             self._poller.register(socket, zmq.POLLIN)
         trust = [part for key in self._trust for part in ("--trust", str(key))]
-        plc = self._spawn(home, "deploy.plc")
-        stack.callback(_end, plc)
+        self._plc = self._spawn(home, "deploy.plc")
+        stack.callback(_end, self._plc)
         self._processes["decision"] = self._spawn(home, "decision")
         for number in range(self._station.workers.count):
             self._processes[f"worker-{number}"] = self._spawn(home, "inference", "--worker", str(number), *trust)

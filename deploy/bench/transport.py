@@ -46,6 +46,7 @@ _ROUNDS = 5
 _ROUND_S = 0.25
 _SLOTS = 8
 _IN_FLIGHT = 8  # a worker's credit: its largest batch
+_TOGETHER = _IN_FLIGHT // 2  # handed over at once: the worker reads one half while the other is copied
 _READY_S = 30.0
 _REST_MS = 1000
 
@@ -208,17 +209,21 @@ class _Handover:
             self._answered += len(message.frame_ids)
 
     def _give(self, numbers: range, way: Way) -> None:
-        """Hand over as a grabber does all that there is credit for."""
+        """Hand over all that there is credit for."""
         if way in {"tcp", "curve"}:
             payloads = [[self._sources[number % _SLOTS].data.cast("B")] for number in numbers]
             frames = [self._frame(number, None) for number in numbers]
             sent = all(self._giver.send(self._worker, *both) for both in zip(frames, payloads, strict=True))
         else:
-            slots = [self._slot(number % _SLOTS, way) for number in numbers]
-            frames = [self._frame(number, slot) for number, slot in zip(numbers, slots, strict=True)]
-            sent = self._giver.send_all(self._worker, frames)
+            halves = [numbers[start : start + _TOGETHER] for start in range(0, len(numbers), _TOGETHER)]
+            sent = all(self._give_slots(half, way) for half in halves)
         if not sent:
             raise ServiceError("the reading process is gone")
+
+    def _give_slots(self, numbers: range, way: Way) -> bool:
+        slots = [self._slot(number % _SLOTS, way) for number in numbers]
+        frames = [self._frame(number, slot) for number, slot in zip(numbers, slots, strict=True)]
+        return self._giver.send_all(self._worker, frames)
 
     def _slot(self, index: int, way: Way) -> Slot:
         if way == "copied":
