@@ -45,8 +45,11 @@ def slow_unless_it_speaks_for_its_like(name: str) -> Sequence[pytest.MarkDecorat
 
 
 def slow_unless_its_graph_is_unlike_others(name: str) -> Sequence[pytest.MarkDecorator]:
-    """In every run the graph of colour frames is proven of each detector; that of grey ones takes as long again."""
-    return [] if name in {"classical", "patchcore"} else [pytest.mark.slow]
+    """In every run the graph of colour frames is proven of each detector; that of grey ones takes as long again.
+
+    `patchcore`'s of grey ones is proven by tests/unit/test_same_pixels.py as well, in every run.
+    """
+    return [] if name == "classical" else [pytest.mark.slow]
 
 
 def part(seed: int, height_px: int = HEIGHT_PX, width_px: int = WIDTH_PX, *, scratch: bool = False) -> Frame:
