@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, DateTime, column, func, select, true, values
 
-from config.errors import InputError
 from storage.query.shares import same_part
 from storage.query.trends import Chosen, Clock, Period, table_of
 from storage.schema import verdict, view
@@ -23,6 +22,7 @@ _HOURS = 96  # that are sampled of all periods together, and at most 12 of each
 _MOST_HOURS = 12
 _PARTS = 40  # looked at in each hour
 _HOUR = timedelta(hours=1)
+_Periods = dict[tuple[datetime, datetime], list[datetime]]  # begin and end -> the hours in it that have scores
 _OF_PART = ("station", "line", "product", "recipe", "recipe_version")
 
 
@@ -36,18 +36,15 @@ class Spread(NamedTuple):
 
 
 def spreads(connection: Connection, chosen: Chosen, period: Period, clock: Clock) -> list[Spread]:
-    """Return the periods in order; those without scores are left out. Raise InputError where there are too many."""
+    """Return the periods in order, without those that have no scores; neighbours are joined where they are too many."""
     table, _ = table_of(of_views=chosen.of_views)
     hours = select(table.c.hour).where(*chosen.where(table), table.c.scored > 0).distinct().order_by(table.c.hour)
-    periods: dict[tuple[datetime, datetime], list[datetime]] = {}
+    periods: _Periods = {}
     for hour in connection.execute(hours).scalars():
         periods.setdefault(clock.period(hour, period), []).append(hour)
-    if len(periods) > MOST_PERIODS:
-        raise InputError(
-            f"period: there are {len(periods)} of a {period}, more than {MOST_PERIODS}: choose longer ones"
-        )
     if not periods:
         return []
+    periods = _joined(periods, -(-len(periods) // MOST_PERIODS))
     each = min(_MOST_HOURS, max(2, _HOURS // len(periods)))
     of_hour = {hour: bounds for bounds, found in periods.items() for hour in _spread(found, each)}
     scores: dict[tuple[datetime, datetime], list[float]] = {}
@@ -65,6 +62,13 @@ def _spread(hours: list[datetime], count: int) -> list[datetime]:
     if len(hours) <= count:
         return hours
     return [hours[int((index + 0.5) * len(hours) / count)] for index in range(count)]
+
+
+def _joined(periods: _Periods, together: int) -> _Periods:
+    """Join so many neighbours each."""
+    found = list(periods.items())
+    groups = [found[begin : begin + together] for begin in range(0, len(found), together)]
+    return {(group[0][0][0], group[-1][0][1]): [hour for _, hours in group for hour in hours] for group in groups}
 
 
 def _sample(connection: Connection, chosen: Chosen, hours: list[datetime]) -> Any:  # noqa: ANN401 - rows

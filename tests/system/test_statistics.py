@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from config.messages import Appearance, Judgement
 from deploy.bench import history
 from deploy.bench.history import CLASSES, END, PRODUCTS, History
 from storage import drift
+from storage.query import quantiles, trends
 from storage.query import shares as shares_of
-from storage.query import trends
 from storage.query.patterns import Rules
 from storage.query.service import QueryService
 from storage.query.shares import CELLS, By, Kind
@@ -191,6 +192,19 @@ def test_quantiles_are_near_those_of_all_parts(stored: tuple[Statistics, Rows, Q
             assert 0.4 < below < 0.6
     with pytest.raises(InputError, match="by day or week"):
         statistics.spreads(ALL, Period.HOUR)
+
+
+def test_quantiles_of_many_periods_are_of_neighbours_together(
+    stored: tuple[Statistics, Rows, QueryService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statistics = stored[0]
+    days = statistics.spreads(Chosen(product="cap"), Period.DAY).points
+    monkeypatch.setattr(quantiles, "MOST_PERIODS", 3)
+    joined = statistics.spreads(Chosen(product="cap"), Period.DAY).points
+    assert len(days) > 3 >= len(joined) > 1
+    assert joined[0].start <= days[0].start
+    assert joined[-1].end >= days[-1].end
+    assert all(before.end <= after.start for before, after in pairwise(joined))
 
 
 def test_appearance_is_of_one_camera(stored: tuple[Statistics, Rows, QueryService]) -> None:
