@@ -17,10 +17,9 @@ from inference.training.coreset import greedy_coreset
 from inference.training.detector import Summary
 from inference.training.features import FeatureOptions, NetworkDetector
 from inference.training.progress import Progress
+from inference.training.subspace import principal_subspace
 
-GROUP = 50  # members of the bank; 2,000 are 40 groups
-NEVER_NEAREST = -1e30
-
+AXES = 64  # that the nearest is looked for along
 
 SUMMARY = Summary(
     title="PatchCore",
@@ -51,7 +50,7 @@ class Detector(NetworkDetector[Options]):
 
     def update(self, state: Mapping[str, Tensor], features: Tensor, seed: int, progress: Progress) -> nn.Module:
         """Keep a greedy coreset of an earlier bank and of further patch features (N, h, w, C), N >= 0."""
-        earlier = state["bank"][state["bank"].any(dim=1)] + state["centre"]  # without the rows that fill a group
+        earlier = state["bank"][state["bank"].any(dim=1)] + state["centre"]  # older bundles filled theirs with zeros
         together = torch.cat([earlier, features.reshape(-1, earlier.shape[1])])
         return self.fit(together, seed, progress)
 
@@ -59,49 +58,52 @@ class Detector(NetworkDetector[Options]):
 class NearestNeighbour(nn.Module):
     """Distance from each patch feature to its nearest in the bank (B, C), which is rounded to float16's precision.
 
-    Of all members b the nearest to x has the largest x·b - |b|²/2: one product with a bank that has one row more, for
-    the norms. Its place is looked for in two steps, for a maximum costs an engine far less than a place: the best of
-    every GROUP members, then the place in the best group. Its distance is taken without cancellation.
+    The members differ most along few directions. The nearest is looked for along their AXES principal ones alone, and
+    what a patch has beside these counts as a whole, whichever member is the nearest: with P the projection,
+
+        distance² = min |Px - Pb|² + |x - Px|² = |x|² - 2 max (Px·Pb - |Pb|²/2).
+
+    So one product with a bank that has one row more, for the norms, and its maximum are all that there is to do. What
+    lies beside the axes keeps the difference of squares away from zero (docs/decisions/0023).
     """
 
     def __init__(self, bank: Tensor, neighbours: int = 0) -> None:
         super().__init__()
         self.neighbours = min(neighbours, len(bank))
-        centre = rounded(bank.mean(dim=0))  # squares of what lies around the origin cancel least
+        centre = bank.mean(dim=0)  # squares of what lies around the origin cancel least
         members = rounded(bank - centre)
-        filling = -len(bank) % GROUP
+        axes = principal_subspace(members, kept=1.0).basis[:, : max(1, min(AXES, members.shape[1] // 2))]
         self.register_buffer("centre", centre)
-        self.register_buffer("bank", functional.pad(members, (0, 0, 0, filling)))
-        halves = functional.pad((members * members).sum(dim=1) * -0.5, (0, filling), value=NEVER_NEAREST)
-        self.register_buffer("halves", halves)
+        self.register_buffer("bank", members)  # whole, so that a bundle can be carried on
+        self.register_buffer("axes", axes.to(torch.float32))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the anomaly map (N, h, w) of features (N, h, w, C)."""
         height, width, channels = features.shape[1:]
         patches = (features - self.get_buffer("centre")).reshape(-1, channels)
-        groups = self._nearness(patches).reshape(-1, len(self.get_buffer("bank")) // GROUP, GROUP)
-        group = groups.amax(dim=2).argmax(dim=1)
-        first = torch.arange(groups.shape[0]) * groups.shape[1]
-        place = groups.reshape(-1, GROUP)[first + group].argmax(dim=1)
-        nearest = self.get_buffer("bank")[group * GROUP + place]
-        anomaly_map: Tensor = torch.linalg.vector_norm(patches - nearest, dim=1).reshape(-1, height, width)
+        axes = self.get_buffer("axes")
+        best = _nearness(patches @ axes, self.get_buffer("bank") @ axes).amax(dim=1)
+        squared = (patches * patches).sum(dim=1) - 2.0 * best
+        anomaly_map = torch.sqrt(torch.clamp(squared, min=0.0)).reshape(-1, height, width)
         if not self.neighbours:
             return anomaly_map
-        return anomaly_map * self._weights(patches, nearest, anomaly_map)[:, None, None]
+        return anomaly_map * self._weights(patches, anomaly_map)[:, None, None]
 
-    def _nearness(self, patches: Tensor) -> Tensor:
-        """Return x·b - |b|²/2 (M, B) of patches x (M, C) and every member b of the bank."""
-        extended = torch.cat([self.get_buffer("bank"), self.get_buffer("halves")[:, None]], dim=1)
-        return functional.pad(patches, (0, 1), value=1.0) @ extended.T
-
-    def _weights(self, patches: Tensor, nearest: Tensor, anomaly_map: Tensor) -> Tensor:
+    def _weights(self, patches: Tensor, anomaly_map: Tensor) -> Tensor:
         """Return each image's weight (N,), from its worst patch (section 3.3, equation 7).
 
         One less the share that the nearest member has among its own nearest members, by the softmax of distances.
         """
-        flat = anomaly_map.flatten(1)
-        score, worst = flat.max(dim=1)
-        worst = worst + torch.arange(flat.shape[0]) * flat.shape[1]
-        around = torch.topk(self._nearness(nearest[worst]), self.neighbours).indices
-        distances = torch.linalg.vector_norm(self.get_buffer("bank")[around] - patches[worst][:, None, :], dim=2)
-        return 1.0 - 1.0 / torch.exp(distances - score[:, None]).sum(dim=1)
+        flat, bank = anomaly_map.flatten(1), self.get_buffer("bank")
+        worst = patches[flat.argmax(dim=1) + torch.arange(flat.shape[0]) * flat.shape[1]]
+        nearest = bank[_nearness(worst, bank).argmax(dim=1)]
+        around = torch.topk(_nearness(nearest, bank), self.neighbours).indices
+        distances = torch.linalg.vector_norm(bank[around] - worst[:, None, :], dim=2)
+        least = torch.linalg.vector_norm(nearest - worst, dim=1, keepdim=True)
+        return 1.0 - 1.0 / torch.exp(distances - least).sum(dim=1)
+
+
+def _nearness(vectors: Tensor, bank: Tensor) -> Tensor:
+    """Return x·b - |b|²/2 (M, B) of vectors x (M, C) and members b (B, C): the largest where b is the nearest."""
+    extended = torch.cat([bank, (bank * bank).sum(dim=1, keepdim=True) * -0.5], dim=1)
+    return functional.pad(vectors, (0, 1), value=1.0) @ extended.T

@@ -14,7 +14,7 @@ from inference.training.progress import Progress
 
 Paradigm = Literal["memory", "adaptation", "distillation", "discriminative", "classical"]
 CROSS_FIT = 5  # folds of a head that is learnt in seconds
-HOLD_OUT = 1  # a fifth is held out once: for heads whose learning takes minutes
+HOLD_OUT = 1  # a fifth is held out once: for heads whose learning takes minutes, from images enough for it
 
 
 class Summary(BaseModel):

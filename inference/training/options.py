@@ -46,8 +46,8 @@ class TrainingOptions(BaseModel):
     bundle to be (not needed to look at the images alone); `options` are the detector's own; `channels` is what the
     camera will give (as stored in the files if None), `pixel_format` says so more closely; `alpha` is the false-reject
     rate asked for; scores for calibration come from `folds` cross-fitted detectors, or with 1 from a fifth of the
-    images that is held out for good (None: as suits the detector). `report` is a folder for pictures of the images that
-    are suspected. `data_licence` is kept in the bundle.
+    images that is held out for good (None: as suits the detector; the former where images are few). `report` is a
+    folder for pictures of the images that are suspected. `data_licence` is kept in the bundle.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -8,7 +8,9 @@ import pytest
 from config.errors import InputError
 from config.intervals import interval, lower_bound, trials_to_promise, upper_bound
 from inference.training.calibration import calibrate, folds
+from inference.training.detector import load
 from inference.training.evaluation import Rate, Thresholds
+from inference.training.learning import usual_folds
 from inference.training.metrics import PixelCurves, auroc, average_precision, best_f1
 
 # Clopper-Pearson limits as R's binom.test prints them
@@ -132,6 +134,11 @@ def test_scores_that_are_no_numbers_are_refused(scores: list[float]) -> None:
 def test_equal_scores_give_equal_thresholds() -> None:
     result = calibrate([2.0] * 50, 0.01)
     assert result.review_above == result.reject_above == 2.0
+
+
+@pytest.mark.parametrize(("name", "images", "expected"), [("patchcore", 34, 5), ("cfa", 34, 5), ("cfa", 100, 1)])
+def test_where_a_fifth_is_few_every_image_is_scored(name: str, images: int, expected: int) -> None:
+    assert usual_folds(load(name, {})[0], images) == expected
 
 
 def test_folds_hold_every_image_once() -> None:
