@@ -29,7 +29,7 @@ from inference.training.metrics import auroc
 from inference.training.trial import Outcome
 
 SCRIPT = Path(__file__).parent / "peers" / "anomalib_models.py"
-MODELS = ("patchcore", "padim", "dfm", "dfkde", "fre", "stfpm", "cfa", "reverse_distillation")
+MODELS = ("patchcore", "padim", "dfm", "dfkde", "fre", "stfpm", "cfa", "reverse_distillation", "supersimplenet")
 COLUMNS = (
     "data", "model", "image AUROC (95 %)", "Anomalib's", "pixel AUROC / AUPRO", "Anomalib's", "fit s", "Anomalib's",
     "ms at 1 / 16", "Anomalib's: torch", "its ONNX export",

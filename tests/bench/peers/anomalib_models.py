@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 os.environ.update(OMP_NUM_THREADS="1", ORT_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1")
 _ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
@@ -30,7 +31,17 @@ for _name in ("nms", "qnms"):
 
 import onnxruntime  # noqa: E402 - the schemas come first
 import timm  # noqa: E402 - the same
-from anomalib.models import Cfa, Dfkde, Dfm, Fre, Padim, Patchcore, ReverseDistillation, Stfpm  # noqa: E402 - the same
+from anomalib.models import (  # noqa: E402 - the same
+    Cfa,
+    Dfkde,
+    Dfm,
+    Fre,
+    Padim,
+    Patchcore,
+    ReverseDistillation,
+    Stfpm,
+    Supersimplenet,
+)
 from anomalib.models.components import TimmFeatureExtractor  # noqa: E402 - the same
 from anomalib.pre_processing import PreProcessor  # noqa: E402 - the same
 from lite0 import as_timm  # noqa: E402 - the same
@@ -38,8 +49,12 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize  # noqa: E402 -
 
 BACKBONE = "tf_efficientnet_lite0"
 LAYERS = ["blocks.2", "blocks.4"]  # our taps 4 (40 channels) and 10 (112)
-EPOCHS = {"stfpm": 100, "fre": 220}  # as its documentation has them, but no more images than:
-MOST_IMAGES = {"stfpm": 1600, "fre": 7500}  # 1600: as many as ours looks at in its 200 steps of 8
+EPOCHS = {"stfpm": 100, "fre": 220, "supersimplenet": 300}  # as its documentation has them, but no more images than:
+MOST_IMAGES = {
+    "stfpm": 1600,
+    "fre": 7500,
+    "supersimplenet": 3400,
+}  # as many as ours looks at
 BATCH = 32  # its data modules' default
 _MEMORY_BYTES = 12 << 30  # it shall fail here rather than take the machine with it
 
@@ -64,6 +79,7 @@ def module_of(name: str, size_px: int, sampling: float):
         "stfpm": lambda: Stfpm(layers=["blocks.2", "blocks.4", "blocks.5"], backbone=BACKBONE, **common),
         "cfa": lambda: Cfa(backbone=BACKBONE, **common),
         "reverse_distillation": lambda: ReverseDistillation(layers=LAYERS, **plain),
+        "supersimplenet": lambda: Supersimplenet(backbone=BACKBONE, layers=LAYERS, **common),
     }
     return makers[name]()
 
@@ -80,11 +96,18 @@ def fit(module, name: str, batches, sampling: float) -> None:
                 model(batch)
             model.subsample_embedding(sampling) if name == "patchcore" else model.fit()
         return
-    optimiser, seen, each = module.configure_optimizers(), 0, sum(len(batch) for batch in batches(shuffle=False))
-    for _ in range(min(EPOCHS[name], MOST_IMAGES[name] // each)):
+    seen, each = 0, sum(len(batch) for batch in batches(shuffle=False))
+    epochs = min(EPOCHS[name], max(1, MOST_IMAGES[name] // each))
+    module._trainer = SimpleNamespace(max_epochs=epochs)  # of a trainer, all that is asked for
+    made = module.configure_optimizers()
+    (optimiser,), (schedule,) = made if isinstance(made, tuple) else ([made], [None])
+    for _ in range(epochs):
         for batch in batches(shuffle=True):
             if name == "stfpm":
                 loss = module.loss(*model(batch))
+            elif name == "supersimplenet":
+                found, score, masks, labels = model(batch, None, torch.zeros(len(batch)))
+                loss = module.loss(pred_map=found, pred_score=score, target_mask=masks, target_label=labels)
             else:
                 known, restored, _shape = model.get_features(batch)
                 loss = module.loss_fn(known, restored)
@@ -92,6 +115,8 @@ def fit(module, name: str, batches, sampling: float) -> None:
             loss.backward()
             optimiser.step()
             seen += len(batch)
+        if schedule is not None:
+            schedule.step()
     sys.stderr.write(f"{seen} images seen\n")
 
 
@@ -106,6 +131,8 @@ def main() -> None:
     sampling = (int(bank) + 0.5) / (len(wanted["train"]) * (size_px // 8) ** 2)
     module = module_of(name, size_px, sampling)
     teacher = getattr(module.model, "teacher_model", None) or module.model.feature_extractor
+    while hasattr(teacher.feature_extractor, "feature_extractor"):
+        teacher = teacher.feature_extractor
     state = as_timm(torch.load(weights, weights_only=True))
     missing, _ = teacher.feature_extractor.load_state_dict(state, strict=False)
     assert all(key.endswith("num_batches_tracked") for key in missing), missing

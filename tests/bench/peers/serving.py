@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 import numpy as np
 import zmq
@@ -32,7 +33,8 @@ from patchcore import markdown, say
 from sides import environment
 from venvs import FOLDER, NotMeasuredError, python_of
 
-from config.messages import Predictions, decode
+from config import pages
+from config.messages import AnyMessage, Buffer, Prediction, Predictions
 from deploy import stations
 from deploy.bench.pipeline import _Line
 from deploy.bench.report import Report, Target
@@ -55,6 +57,7 @@ SAME = 1e-3  # of the score: what another batch size may change
 
 
 def main() -> int:
+    pages.ask_for_large()  # our worker does; so has everybody here
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no peer outlives this
     with tempfile.TemporaryDirectory(prefix="andon-peers-") as scratch:
@@ -79,16 +82,29 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+class _Fed(_Line):
+    """The line, whose predictions are kept until they are asked for."""
+
+    def __enter__(self) -> Self:
+        self.came: list[Prediction] = []
+        return super().__enter__()
+
+    def _predicted(self, message: AnyMessage, _payload: list[Buffer], _peer: bytes) -> None:
+        if isinstance(message, Predictions):
+            self.came += message.each
+
+
 class Worker:
     """Our worker process, fed through its ring."""
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: _Fed) -> None:
         self._line = line
         line._free = list(range(PICTURES))
         self._pictures = list(line._frames)
         self._tokens: dict[str, int] = {}
+        self._sources = {**line._giver.sources, **line._inlet.sources}
         self._poller = zmq.Poller()
-        for source in (*line._giver.sources, line._decision_side):
+        for source in self._sources:
             self._poller.register(source, zmq.POLLIN)
 
     @property
@@ -104,15 +120,10 @@ class Worker:
 
     def done(self, timeout_ms: int) -> list[tuple[int, float]]:
         """Return the predictions that have come."""
-        answers = []
         for source, _ in self._poller.poll(timeout_ms):
-            if source is not self._line._decision_side:
-                self._line._giver.sources[source]()
-                continue
-            message, _payload = decode(self._line._decision_side.recv_multipart())
-            if isinstance(message, Predictions):
-                answers += [(self._tokens.pop(one.part_id), float(one.score or np.nan)) for one in message.each]
-        return answers
+            self._sources[source]()
+        came, self._line.came = self._line.came, []
+        return [(self._tokens.pop(one.part_id), float(one.score or np.nan)) for one in came]
 
 
 class _Bench:
@@ -209,7 +220,7 @@ class _Bench:
     @contextlib.contextmanager
     def _server(self, name: str) -> Iterator[tuple[Link, _Processes]]:
         if name == "andon":
-            with _Line() as line:
+            with _Fed() as line:
                 yield Worker(line), _Processes(line._process.pid)
             return
         with socket.create_server(("127.0.0.1", 0)) as probe:
