@@ -42,7 +42,8 @@ def test_it_says_what_the_recipe_means(file: Path, capsys: pytest.CaptureFixture
     add(file, "[alarms]\nconsecutive_rejects = 4\nstop_line = true\n")
     text = told(file, capsys)
     assert "4 rejects in a row; they ask for a stop of the line" in text
-    assert "zone rim (50.0% of the map): PASS up to 20, REVIEW up to 21.266" in text
+    reject_above = recipe.read(file).views["front"].reject_above
+    assert f"zone rim (50.0% of the map): PASS up to 20, REVIEW up to {reject_above:g}, REJECT beyond" in text
     assert "counts from 300 px (3 mm²); 2 defects make a REJECT" in text
     assert "WARNING" not in text
     said = json.loads(told(file, capsys, "--json"))

@@ -76,7 +76,7 @@ def module_of(name: str, size_px: int, sampling: float):
         "dfm": lambda: Dfm(layer="blocks.4", **plain),
         "dfkde": lambda: Dfkde(layers=["blocks.6"], **plain),
         "fre": lambda: Fre(layer="blocks.4", input_dim=112 * side * side, **plain),
-        "stfpm": lambda: Stfpm(layers=["blocks.2", "blocks.4", "blocks.5"], backbone=BACKBONE, **common),
+        "stfpm": lambda: Stfpm(layers=["blocks.2", "blocks.4", "blocks.6"], backbone=BACKBONE, **common),
         "cfa": lambda: Cfa(backbone=BACKBONE, **common),
         "reverse_distillation": lambda: ReverseDistillation(layers=LAYERS, **plain),
         "supersimplenet": lambda: Supersimplenet(backbone=BACKBONE, layers=LAYERS, **common),
